@@ -1,0 +1,98 @@
+"""Deployments, queues and pools as the configuration states them: values that every floor reads."""
+
+from __future__ import annotations
+
+import enum
+from datetime import timedelta
+from typing import Any
+
+import msgspec
+
+from tidemill.core.retries import RetryPolicy
+from tidemill.core.schedules import Schedule
+
+
+class FlowKind(enum.StrEnum):
+    BUILTIN = "builtin"  # http_request, shell
+    FILE = "file"  # reports.py:daily, inside the flows folder
+    MODULE = "module"  # package.module:flow
+
+
+class FlowRef(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a flow's code is. ``entrypoint`` is what the file says; ``name`` is what people call the flow."""
+
+    kind: FlowKind
+    entrypoint: str
+    name: str
+
+
+class CollisionStrategy(enum.StrEnum):
+    ENQUEUE = "enqueue"
+    CANCEL_NEW = "cancel_new"
+    CANCEL_RUNNING = "cancel_running"
+
+
+class CatchUp(enum.StrEnum):
+    SKIP = "skip"
+    LATEST = "latest"
+    ALL = "all"
+
+
+class OnCrash(enum.StrEnum):
+    FAIL = "fail"
+    RETRY = "retry"
+
+
+class SecretRef(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """Where a secret is, never what it is. Exactly one of the three is set."""
+
+    env: str | None = None
+    credential: str | None = None  # a file in $CREDENTIALS_DIRECTORY
+    file: str | None = None
+
+
+class Deployment(msgspec.Struct, frozen=True, kw_only=True):
+    """A flow with its parameters, schedules, place in line and policies, under a name."""
+
+    name: str
+    flow: FlowRef
+    description: str | None = None
+    parameters: dict[str, Any] = msgspec.field(default_factory=dict)
+    overridable: frozenset[str] | None = None  # None: every parameter
+    schedules: tuple[Schedule, ...] = ()
+    paused: bool = False
+    work_pool: str = "default"
+    work_queue: str = "default"
+    tags: tuple[str, ...] = ()
+    retry: RetryPolicy = RetryPolicy()
+    timeout: timedelta | None = None
+    concurrency_limit: int | None = None
+    collision_strategy: CollisionStrategy = CollisionStrategy.ENQUEUE
+    catch_up: CatchUp = CatchUp.LATEST
+    catch_up_window: timedelta = timedelta(days=1)
+    on_crash: OnCrash = OnCrash.FAIL
+    late_after: timedelta = timedelta(seconds=15)
+    version: str | None = None
+
+
+class WorkQueue(msgspec.Struct, frozen=True, kw_only=True):
+    """An ordered line in front of a pool. A lower ``priority`` number goes first, as in Prefect."""
+
+    name: str
+    work_pool: str = "default"
+    priority: int = 1
+    concurrency_limit: int | None = None
+    paused: bool = False
+    description: str | None = None
+    automatic: bool = False  # made because a deployment names it
+
+
+class WorkPool(msgspec.Struct, frozen=True, kw_only=True):
+    """Where runs execute. ``concurrency_limit`` is how many runs at a time."""
+
+    name: str
+    type: str = "inline"
+    concurrency_limit: int = 100
+    threads: int = 40  # for sync flow code
+    paused: bool = False
+    description: str | None = None

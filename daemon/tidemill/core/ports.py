@@ -1,0 +1,158 @@
+"""The ports: what the daemon asks of the world, so that the world can be replaced."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Any, Protocol, TypeVar
+
+import msgspec
+
+from tidemill.core.deployments import FlowRef, SecretRef
+from tidemill.core.states import StateType
+
+T = TypeVar("T")
+
+
+class Job(msgspec.Struct, frozen=True, kw_only=True):
+    """One attempt of a flow run, as handed to a runner. Everything a runner may know."""
+
+    run_id: str
+    run_name: str
+    attempt: int
+    flow: FlowRef
+    deployment: str | None
+    parameters: dict[str, Any]
+    tags: tuple[str, ...] = ()
+    timeout: timedelta | None = None
+    due: datetime | None = None
+    expected_start: datetime
+    work_pool: str = "default"
+    work_queue: str = "default"
+
+
+class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+    """How an attempt ended. ``retriable`` and ``retry_after`` are the flow's advice; the policy decides."""
+
+    type: StateType  # COMPLETED, FAILED, CRASHED or CANCELLED
+    name: str
+    message: str | None = None
+    data: Any = None  # JSON
+    retriable: bool = True
+    retry_after: timedelta | None = None
+    abandoned: bool = False  # the code still runs though its run has ended; its slot is not free
+
+
+class LogReport(msgspec.Struct, frozen=True, kw_only=True):
+    """A line that flow code printed or logged."""
+
+    at: datetime
+    level: int  # logging's number; prints are INFO
+    logger: str  # "print" for prints, stdout/stderr of a child process under their names
+    message: str
+    task_run_id: str | None = None
+
+
+class ArtifactReport(msgspec.Struct, frozen=True, kw_only=True):
+    """A document that flow code made. ``data`` is any JSON value; NaN and Infinity are refused by the recorder."""
+
+    key: str | None
+    type: str  # json, table, markdown, link, image, progress
+    data: Any
+    description: str | None = None
+    keep_versions: int | None = None
+    new_version: bool = False
+    task_run_id: str | None = None
+
+
+Report = LogReport | ArtifactReport
+
+
+class SecretQuestion(msgspec.Struct, frozen=True, kw_only=True):
+    """Ask for a secret's value (a str). It is redacted from everything the daemon writes from then on."""
+
+    ref: SecretRef
+
+
+Question = SecretQuestion
+
+
+class Recorder(Protocol):
+    """The one port between user code and the daemon. In the daemon, a call; in a child, a pipe; in a script, the API."""
+
+    def report(self, report: Report) -> None:
+        """Hand over a report: never waits, keeps order, callable from any thread, bounded (drops are counted).
+
+        Raises ``ValueError`` for an artifact that is not JSON or is too large: the maker hears of it at once.
+        """
+        ...
+
+    async def flush(self) -> None:
+        """Return when everything reported so far is durable."""
+        ...
+
+    async def ask(self, question: Question) -> Any:
+        """Return the answer; raises a TidemillError that says why not."""
+        ...
+
+
+class Cancellation:
+    """A request that one attempt should end, made once by the daemon and heard by the attempt's runner.
+
+    ``reason`` says why in words; ``crashed`` says that the daemon stops and the attempt counts as cut off.
+    Not thread-safe: both sides live on the loop.
+    """
+
+    __slots__ = ("_hear", "crashed", "reason")
+
+    def __init__(self) -> None:
+        self.reason: str | None = None
+        self.crashed = False
+        self._hear: Callable[[], None] | None = None
+
+    @property
+    def requested(self) -> bool:
+        return self.reason is not None
+
+    def request(self, reason: str, *, crashed: bool = False) -> None:
+        """Ask the attempt to end. A second request changes nothing."""
+        if self.reason is not None:
+            return
+        self.reason, self.crashed = reason, crashed
+        if self._hear is not None:
+            self._hear()
+
+    def on_request(self, hear: Callable[[], None]) -> None:
+        """Call ``hear`` at the request, or at once where it was made already."""
+        self._hear = hear
+        if self.requested:
+            hear()
+
+
+class Runner(Protocol):
+    """Carries one attempt through. One conformance suite holds all implementations to the same behaviour."""
+
+    async def run(self, job: Job, recorder: Recorder, cancellation: Cancellation) -> Outcome:
+        """Run the flow's code to its end and say how it ended. Never raises for what the code does.
+
+        Enforces ``job.timeout`` (FAILED, named TimedOut) and ``cancellation`` (CANCELLED, or CRASHED where it says so).
+        Code that does not end within the runner's grace after either is left behind: ``Outcome.abandoned``.
+        """
+        ...
+
+    @property
+    def abandoned(self) -> int:
+        """How many attempts were left behind and still run."""
+        ...
+
+    async def aclose(self) -> None:
+        """Give back what the runner holds. Attempts still running have been cancelled before."""
+        ...
+
+
+class Threads(Protocol):
+    """Where blocking calls go. The real one has a bounded number of threads; the virtual clock's runs them inline."""
+
+    async def run(self, call: Callable[[], T], /) -> T:
+        """Run ``call`` in a thread with the caller's context variables; a cancelled caller leaves the thread behind."""
+        ...
