@@ -1,4 +1,4 @@
-"""The built-in flows by name, and the parameters each takes: what the configuration needs to know without their code."""
+"""The built-in flows by name and the parameters each takes: what the configuration needs without their code."""
 
 from __future__ import annotations
 

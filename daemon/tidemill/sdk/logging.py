@@ -1,0 +1,51 @@
+"""Logging inside a run: records made there go to the run's log."""
+
+from __future__ import annotations
+
+import logging
+
+from tidemill.sdk.context import current, run_context
+
+RUN_LOGGER = "tidemill.flow_runs"
+_HOUSE = "tidemill."
+
+logging.getLogger(RUN_LOGGER).setLevel(logging.DEBUG)
+
+
+def get_run_logger() -> logging.Logger:
+    """Return the logger whose records go to the log of the run that calls.
+
+    It is one logger for all runs: the run is found when a record is made. Raises :class:`~tidemill.sdk.context.
+    NoRunError` outside a run.
+
+    >>> get_run_logger().warning("only %d rows", 3)  # doctest: +SKIP
+    """
+    run_context()
+    return logging.getLogger(RUN_LOGGER)
+
+
+def belongs_to_run(record: logging.LogRecord) -> bool:
+    """Say whether a record was made by a run's code, not by tidemill working on its behalf or outside any run."""
+    if current.get() is None:
+        return False
+    return record.name == RUN_LOGGER or not (record.name.startswith(_HOUSE) or record.name == "tidemill")
+
+
+class RunLogHandler(logging.Handler):
+    """Hands records made inside a run to that run's recorder. One of it stands on the root logger."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        context = current.get()
+        if context is None or not belongs_to_run(record):
+            return
+        try:
+            context.log(self.format(record), record.levelno, record.name)
+        except Exception:
+            self.handleError(record)
+
+
+class OutsideRuns(logging.Filter):
+    """For the daemon's own handlers: leaves out what a run's code logs, which reaches the log through its recorder."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not belongs_to_run(record)
