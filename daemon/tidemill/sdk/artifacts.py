@@ -28,7 +28,16 @@ def create_json_artifact(
 
     >>> create_json_artifact("activity", {"type": "music"})  # doctest: +SKIP
     """
-    _report(key, "json", data, description, keep_versions, new_version)
+    _report(
+        ArtifactReport(
+            key=key,
+            type="json",
+            data=data,
+            description=description,
+            keep_versions=keep_versions,
+            new_version=new_version,
+        )
+    )
 
 
 def create_table_artifact(
@@ -42,7 +51,16 @@ def create_table_artifact(
     """Keep a table: a list of rows (each a dict by column, or a list), or a dict of columns. Else as for JSON."""
     if isinstance(table, str | bytes) or not isinstance(table, Mapping | Sequence):
         raise ValueError(f"a table is a list of rows or a dict of columns, not {type(table).__name__}")
-    _report(key, "table", table, description, keep_versions, new_version)
+    _report(
+        ArtifactReport(
+            key=key,
+            type="table",
+            data=table,
+            description=description,
+            keep_versions=keep_versions,
+            new_version=new_version,
+        )
+    )
 
 
 def create_markdown_artifact(
@@ -56,7 +74,16 @@ def create_markdown_artifact(
     """Keep a text in Markdown. Else as for JSON."""
     if not isinstance(markdown, str):
         raise ValueError(f"markdown is text, not {type(markdown).__name__}")
-    _report(key, "markdown", markdown, description, keep_versions, new_version)
+    _report(
+        ArtifactReport(
+            key=key,
+            type="markdown",
+            data=markdown,
+            description=description,
+            keep_versions=keep_versions,
+            new_version=new_version,
+        )
+    )
 
 
 def create_link_artifact(
@@ -69,25 +96,24 @@ def create_link_artifact(
     new_version: bool = False,
 ) -> None:
     """Keep a link (http, https or mailto), as ``{"link": …, "text": …}``. Else as for JSON."""
-    if not isinstance(link, str) or not link.lower().startswith(("http://", "https://", "mailto:")):
+    if not str(link).lower().startswith(("http://", "https://", "mailto:")):
         raise ValueError(f"a link begins with http://, https:// or mailto:, unlike {str(link)[:80]!r}")
-    _report(key, "link", {"link": link, "text": link_text or link}, description, keep_versions, new_version)
-
-
-def _report(
-    key: str | None, kind: str, data: Any, description: str | None, keep_versions: int | None, new_version: bool
-) -> None:
-    if key is not None and (not isinstance(key, str) or not key.strip()):
-        raise ValueError(f"an artifact's key is a text with something in it, or None, not {key!r}")
-    if keep_versions is not None and keep_versions < 1:
-        raise ValueError(f"keep_versions is at least 1, not {keep_versions}: the latest version always stays")
-    run_context().recorder.report(
+    _report(
         ArtifactReport(
             key=key,
-            type=kind,
-            data=data,
+            type="link",
+            data={"link": link, "text": link_text or link},
             description=description,
             keep_versions=keep_versions,
             new_version=new_version,
         )
     )
+
+
+def _report(report: ArtifactReport) -> None:
+    key: Any = report.key  # from code without types, anything may come
+    if key is not None and (not isinstance(key, str) or not key.strip()):
+        raise ValueError(f"an artifact's key is a text with something in it, or None, not {key!r}")
+    if report.keep_versions is not None and report.keep_versions < 1:
+        raise ValueError(f"keep_versions is at least 1, not {report.keep_versions}: the latest version always stays")
+    run_context().recorder.report(report)

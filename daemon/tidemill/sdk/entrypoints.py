@@ -1,0 +1,160 @@
+"""From what the configuration says to the function itself.
+
+``reports.py:daily`` is the function ``daily`` of a file inside the flows folder; ``package.module:flow`` is importable.
+The flows folder stands at the end of the import path, so that its files may import each other and shadow nothing.
+A module is executed once in a process.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import stat
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any, cast
+
+from tidemill.core.deployments import FlowKind, FlowRef
+from tidemill.errors import EntrypointError
+from tidemill.sdk.findings import near
+from tidemill.sdk.signatures import check_parameters, is_generator, signature_of
+
+__all__ = ["check_parameters", "load", "locate", "signature_of"]
+
+_NAMESPACE = "tidemill_flows"  # so that flows/random.py is not the random of everybody
+_LOADING = threading.RLock()  # two threads must not execute one file twice
+
+
+def load(ref: FlowRef, flows_dir: Path) -> Callable[..., Any]:
+    """Return the function that ``ref`` names, importing its module. This runs the code at the module's top.
+
+    Raises :class:`EntrypointError`, which says what is in the way: no such file or function (with near names), a
+    symlink that leads out of the flows folder, a file that anybody may write, an import that failed.
+    """
+    place, _, name = ref.entrypoint.rpartition(":")
+    if not place or not name:
+        raise EntrypointError(f'"{ref.entrypoint}": write "file.py:function" or "package.module:function"')
+    with _LOADING:
+        folder = str(flows_dir)
+        if folder not in sys.path:
+            sys.path.append(folder)
+        if ref.kind is FlowKind.FILE:
+            module = _import_file(ref, locate(ref, flows_dir), flows_dir)
+        else:
+            module = _import_module(ref, place)
+    function: Any = module
+    for part in name.split("."):
+        function = getattr(function, part, None)
+        if function is None:
+            raise EntrypointError(f'"{ref.entrypoint}": {place} has no "{name}"{_hint(name, _functions(module))}')
+    if not callable(function):
+        raise EntrypointError(
+            f'"{ref.entrypoint}": "{name}" is {type(function).__name__}, not a function{_hint(name, _functions(module))}'
+        )
+    if is_generator(function):
+        raise EntrypointError(f'"{ref.entrypoint}": "{name}" is a generator; a flow is a function or an async function')
+    return cast(Callable[..., Any], function)
+
+
+def locate(ref: FlowRef, flows_dir: Path) -> Path:
+    """Return the resolved path of a file entrypoint, or raise :class:`EntrypointError` where it must not be run."""
+    file = ref.entrypoint.rpartition(":")[0]
+    written = Path(file)
+    if written.is_absolute() or ".." in written.parts:
+        raise EntrypointError(f'"{ref.entrypoint}": flows are files inside {flows_dir}; name the file from there')
+    try:
+        home = flows_dir.resolve(strict=True)
+    except OSError as error:
+        raise EntrypointError(
+            f'"{ref.entrypoint}": the flows folder {flows_dir} cannot be opened ({error.strerror}); '
+            "make it, or set [daemon] flows"
+        ) from error
+    try:
+        path = (home / written).resolve(strict=True)
+    except (OSError, RuntimeError) as error:
+        present = [str(found.relative_to(home)) for found in sorted(home.rglob("*.py"))[:200]]
+        raise EntrypointError(
+            f'"{ref.entrypoint}": there is no file {flows_dir / file}{_hint(file, present)}'
+        ) from error
+    if not path.is_relative_to(home):
+        raise EntrypointError(
+            f'"{ref.entrypoint}": {flows_dir / file} is a symlink that leads out of the flows folder, to {path}; '
+            "copy the file into the folder"
+        )
+    if not path.is_file():
+        raise EntrypointError(f'"{ref.entrypoint}": {flows_dir / file} is not a file')
+    _refuse_writable_by_anybody(ref, path, home)
+    return path
+
+
+def _refuse_writable_by_anybody(ref: FlowRef, path: Path, home: Path) -> None:
+    """Whoever may write the file, or swap it in its folder, would run code as the daemon's user."""
+    for place in (path, *path.parents):
+        mode = place.stat().st_mode
+        sticky_folder = stat.S_ISDIR(mode) and mode & stat.S_ISVTX
+        if mode & stat.S_IWOTH and not sticky_folder:
+            raise EntrypointError(f'"{ref.entrypoint}": anybody may write {place}; run: chmod o-w {place}')
+        if place == home:
+            return
+
+
+def _import_file(ref: FlowRef, path: Path, flows_dir: Path) -> ModuleType:
+    parts = path.relative_to(flows_dir.resolve()).with_suffix("").parts
+    name = ".".join((_NAMESPACE, *parts))
+    present = sys.modules.get(name)
+    if present is not None and getattr(present, "__file__", None) == str(path):
+        return present
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise EntrypointError(f'"{ref.entrypoint}": {path.name} is not a Python file; its name must end in .py')
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses and pickle look a class's module up while it is being executed
+    try:
+        spec.loader.exec_module(module)
+    except (Exception, SystemExit) as error:
+        sys.modules.pop(name, None)
+        raise EntrypointError(f'"{ref.entrypoint}": {path.name} cannot be imported: {import_failure(error)}') from error
+    return module
+
+
+def _import_module(ref: FlowRef, name: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is not None and (name == error.name or name.startswith(error.name + ".")):
+            raise EntrypointError(
+                f'"{ref.entrypoint}": there is no module "{error.name}" to import; install it, or put a file into the '
+                'flows folder and name it "file.py:function"'
+            ) from error
+        raise EntrypointError(f'"{ref.entrypoint}": {name} cannot be imported: {import_failure(error)}') from error
+    except (Exception, SystemExit) as error:
+        raise EntrypointError(f'"{ref.entrypoint}": {name} cannot be imported: {import_failure(error)}') from error
+
+
+def import_failure(error: BaseException) -> str:
+    """Return one line: the exception, and the last place in the user's own code that it passed."""
+    if isinstance(error, SystemExit):
+        text = f"it ended itself with exit status {error.code!r}"
+    else:
+        text = traceback.format_exception_only(error)[-1].strip()
+    if isinstance(error, SyntaxError):
+        return f"{text} ({Path(error.filename or '?').name}, line {error.lineno})"
+    own = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if "importlib" not in frame.filename and frame.filename != __file__
+    ]
+    return f"{text} ({Path(own[-1].filename).name}, line {own[-1].lineno})" if own else text
+
+
+def _functions(module: ModuleType) -> list[str]:
+    return [name for name, value in vars(module).items() if callable(value) and not name.startswith("_")]
+
+
+def _hint(name: str, known: list[str]) -> str:
+    hint = near(name, known)
+    return f"; {hint}" if hint else ""

@@ -1,0 +1,191 @@
+"""Importing user code where it can do no harm: in a child process with a time limit.
+
+An import can hang, call exit, or take the interpreter down. One child imports all entrypoints, one after another, and
+says which it begins; when it dies or stalls, that one is named and a new child goes on with the rest.
+"""
+
+from __future__ import annotations
+
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import BinaryIO
+
+import msgspec
+
+from tidemill.core.deployments import FlowRef
+from tidemill.errors import EntrypointError
+from tidemill.sdk.entrypoints import load
+from tidemill.sdk.signatures import Signature, signature_of
+
+_OUTPUT_KEPT = 4096  # bytes of what the child printed last
+_ROOT = str(Path(__file__).resolve().parents[2])
+# The import path is extended at its end: the child must find this package, and shadow nothing with its neighbours.
+_CHILD = f"import sys; sys.path.append({_ROOT!r}); from tidemill.sdk.probe import child; child(int(sys.argv[1]))"
+
+
+class Probed(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of one entrypoint: its signature, or the error that a user should read."""
+
+    entrypoint: str
+    error: str | None = None
+    signature: Signature | None = None
+
+
+class _Request(msgspec.Struct):
+    flows_dir: str
+    refs: list[FlowRef]
+
+
+class _Progress(msgspec.Struct):
+    begun: int | None = None
+    done: Probed | None = None
+
+
+def probe(
+    refs: Sequence[FlowRef], flows_dir: Path, timeout: timedelta, python: str = sys.executable
+) -> Mapping[str, Probed]:
+    """Import every entrypoint in a child process and return what was found, by entrypoint.
+
+    ``timeout`` is for each entrypoint. Blocks its caller: from a loop, call it in a thread. Built-in flows have no code
+    to import and should not be among ``refs``.
+    """
+    waiting = list({ref.entrypoint: ref for ref in refs}.values())
+    results: dict[str, Probed] = {}
+    while waiting:
+        finished, culprit, why = _run_child(waiting, flows_dir, timeout.total_seconds(), python)
+        results.update((probed.entrypoint, probed) for probed in finished)
+        waiting = waiting[len(finished) :]
+        if why is None:
+            continue
+        if culprit is None:  # the child never came to the first one: no further child would
+            results.update((ref.entrypoint, _failed(ref, f"could not be probed: {why}")) for ref in waiting)
+            break
+        # What one file does while it is imported it would do again for its next function.
+        file = culprit.entrypoint.rpartition(":")[0]
+        for ref in [ref for ref in waiting if ref.entrypoint.rpartition(":")[0] == file]:
+            results[ref.entrypoint] = _failed(ref, f"its import {why}")
+            waiting.remove(ref)
+    return results
+
+
+def _failed(ref: FlowRef, why: str) -> Probed:
+    return Probed(entrypoint=ref.entrypoint, error=f'"{ref.entrypoint}": {why}')
+
+
+def _run_child(
+    refs: list[FlowRef], flows_dir: Path, timeout_s: float, python: str
+) -> tuple[list[Probed], FlowRef | None, str | None]:
+    """Return what one child finished, the entrypoint it was at when it failed, and why it failed (None: it did not)."""
+    heard, told = os.pipe()
+    with tempfile.TemporaryFile() as request, os.fdopen(heard, "rb", buffering=0) as results:
+        try:
+            request.write(msgspec.json.encode(_Request(str(flows_dir), refs)))
+            request.seek(0)
+            process = subprocess.Popen(
+                [python, "-P", "-c", _CHILD, str(told)],
+                stdin=request,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                pass_fds=(told,),
+                start_new_session=True,
+            )
+        except OSError as error:
+            return [], None, f"{python} cannot be started ({error.strerror})"
+        finally:
+            os.close(told)
+        with process:
+            try:
+                return _listen(process, results, refs, timeout_s)
+            finally:
+                _kill(process)
+
+
+def _listen(
+    process: subprocess.Popen[bytes], results: BinaryIO, refs: list[FlowRef], timeout_s: float
+) -> tuple[list[Probed], FlowRef | None, str | None]:
+    finished: list[Probed] = []
+    at: FlowRef | None = None
+    unread, printed = b"", b""
+    assert process.stdout is not None
+    with selectors.DefaultSelector() as selector:
+        selector.register(results, selectors.EVENT_READ)
+        selector.register(process.stdout, selectors.EVENT_READ)
+        deadline = time.monotonic() + timeout_s  # tidemill: a real process is watched, so real time is meant
+        while True:
+            ready = selector.select(max(0.0, deadline - time.monotonic()))
+            if not ready:
+                return finished, at, f"did not end within {timeout_s:g} s{_last_lines(printed)}"
+            streams = {key.fileobj for key, _ in ready}
+            if process.stdout in streams:
+                chunk = os.read(process.stdout.fileno(), 65536)
+                if not chunk:
+                    selector.unregister(process.stdout)
+                printed = (printed + chunk)[-_OUTPUT_KEPT:]
+            if results not in streams:
+                continue
+            chunk = os.read(results.fileno(), 65536)
+            if not chunk:
+                if len(finished) == len(refs):
+                    return finished, None, None
+                return finished, at, _how_it_ended(process) + _last_lines(printed)
+            *lines, unread = (unread + chunk).split(b"\n")
+            for line in lines:
+                progress = msgspec.json.decode(line, type=_Progress)
+                if progress.begun is not None:
+                    at = refs[progress.begun]
+                if progress.done is not None:
+                    finished.append(progress.done)
+                    at = None
+                deadline = time.monotonic() + timeout_s
+
+
+def _how_it_ended(process: subprocess.Popen[bytes]) -> str:
+    try:
+        status = process.wait(1.0)
+    except subprocess.TimeoutExpired:
+        return "closed every open file of its process"
+    if status < 0:
+        return f"killed its process by {signal.Signals(-status).name}"
+    return f"ended its process with exit status {status}"
+
+
+def _last_lines(printed: bytes) -> str:
+    lines = [line.strip() for line in printed.decode(errors="replace").splitlines() if line.strip()]
+    return f"; it printed last: {' | '.join(lines[-3:])[:500]}" if lines else ""
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return
+
+
+def child(told: int) -> None:
+    """Import what standard input names and tell file descriptor ``told`` how it goes. The child's whole life."""
+    os.set_inheritable(told, False)
+    request = msgspec.json.decode(sys.stdin.buffer.read(), type=_Request)
+    for number, ref in enumerate(request.refs):
+        _tell(told, _Progress(begun=number))
+        try:
+            probed = Probed(entrypoint=ref.entrypoint, signature=signature_of(load(ref, Path(request.flows_dir))))
+        except EntrypointError as error:
+            probed = Probed(entrypoint=ref.entrypoint, error=str(error))
+        except BaseException as error:
+            probed = _failed(ref, f"cannot be imported: {type(error).__name__}: {error}")
+        _tell(told, _Progress(done=probed))
+    os._exit(0)  # threads or exit handlers of user code must not hold the answer up
+
+
+def _tell(told: int, progress: _Progress) -> None:
+    line = msgspec.json.encode(progress) + b"\n"
+    while line:
+        line = line[os.write(told, line) :]
