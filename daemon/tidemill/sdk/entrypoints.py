@@ -53,7 +53,8 @@ def load(ref: FlowRef, flows_dir: Path) -> Callable[..., Any]:
             raise EntrypointError(f'"{ref.entrypoint}": {place} has no "{name}"{_hint(name, _functions(module))}')
     if not callable(function):
         raise EntrypointError(
-            f'"{ref.entrypoint}": "{name}" is {type(function).__name__}, not a function{_hint(name, _functions(module))}'
+            f'"{ref.entrypoint}": "{name}" is {type(function).__name__}, not a function'
+            f"{_hint(name, _functions(module))}"
         )
     if is_generator(function):
         raise EntrypointError(f'"{ref.entrypoint}": "{name}" is a generator; a flow is a function or an async function')

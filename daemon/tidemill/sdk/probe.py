@@ -12,7 +12,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -20,6 +19,7 @@ from typing import BinaryIO
 
 import msgspec
 
+from tidemill.clock import SystemClock
 from tidemill.core.deployments import FlowRef
 from tidemill.errors import EntrypointError
 from tidemill.sdk.entrypoints import load
@@ -114,13 +114,14 @@ def _listen(
     finished: list[Probed] = []
     at: FlowRef | None = None
     unread, printed = b"", b""
+    monotonic = SystemClock().monotonic  # a real process is watched: virtual time would not pass for it
     assert process.stdout is not None
     with selectors.DefaultSelector() as selector:
         selector.register(results, selectors.EVENT_READ)
         selector.register(process.stdout, selectors.EVENT_READ)
-        deadline = time.monotonic() + timeout_s  # tidemill: a real process is watched, so real time is meant
+        deadline = monotonic() + timeout_s
         while True:
-            ready = selector.select(max(0.0, deadline - time.monotonic()))
+            ready = selector.select(max(0.0, deadline - monotonic()))
             if not ready:
                 return finished, at, f"did not end within {timeout_s:g} s{_last_lines(printed)}"
             streams = {key.fileobj for key, _ in ready}
@@ -144,7 +145,7 @@ def _listen(
                 if progress.done is not None:
                     finished.append(progress.done)
                     at = None
-                deadline = time.monotonic() + timeout_s
+                deadline = monotonic() + timeout_s
 
 
 def _how_it_ended(process: subprocess.Popen[bytes]) -> str:

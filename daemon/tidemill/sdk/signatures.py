@@ -30,7 +30,7 @@ def is_async(function: Callable[..., Any]) -> bool:
         function = function.func
     if inspect.iscoroutinefunction(function):
         return True
-    call = getattr(type(function), "__call__", None)
+    call = inspect.getattr_static(type(function), "__call__", None)
     return not inspect.isroutine(function) and not inspect.isclass(function) and inspect.iscoroutinefunction(call)
 
 
@@ -58,9 +58,7 @@ def check_parameters(flow: Callable[..., Any] | Signature, parameters: Mapping[s
     """Return what keeps ``flow`` from being called with ``parameters``: unknown names, missing ones."""
     signature = flow if isinstance(flow, Signature) else signature_of(flow)
     found = [
-        Finding(
-            name, "can only be given by place, and parameters are given by name", 'remove the "/" from the function'
-        )
+        Finding(name, "can only be given by place; parameters are given by name", 'remove the "/" from the function')
         for name in signature.positional_only
     ]
     if not signature.takes_any:
