@@ -145,6 +145,10 @@ class Runner(Protocol):
         """How many attempts were left behind and still run."""
         ...
 
+    async def left(self, job: Job) -> None:
+        """Return when the code that this attempt left behind (``Outcome.abandoned``) has ended after all."""
+        ...
+
     async def aclose(self) -> None:
         """Give back what the runner holds. Attempts still running have been cancelled before."""
         ...

@@ -1,0 +1,65 @@
+"""The event bus: what was committed, told in order to whoever listens."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Sequence
+
+from tidemill.core.events import Event
+
+Hear = Callable[[Sequence[Event]], None]
+
+
+class EventBus:
+    """Tells each committed group's events to its listeners, on the loop, right after the commit."""
+
+    def __init__(self) -> None:
+        self._listeners: list[Hear] = []
+
+    def publish(self, events: Sequence[Event]) -> None:
+        """Tell ``events`` to every listener, in the order in which they came to listen."""
+        for hear in self._listeners:
+            hear(events)
+
+    def listen(self, hear: Hear) -> Callable[[], None]:
+        """Call ``hear`` with every group from now on; the returned function ends it. ``hear`` must not wait."""
+        self._listeners.append(hear)
+        return lambda: self._listeners.remove(hear)
+
+    def subscribe(self, *, backlog: int = 1000) -> Subscription:
+        """Return the events from now on as an async iterator that holds at most ``backlog`` unread ones."""
+        return Subscription(self, backlog)
+
+
+class Subscription:
+    """Events for one slow reader. When it falls behind by more than its backlog the oldest are dropped and counted."""
+
+    def __init__(self, bus: EventBus, backlog: int) -> None:
+        self.dropped = 0
+        self._unread: deque[Event] = deque(maxlen=backlog)
+        self._more = asyncio.Event()
+        self._closed = False
+        self._leave = bus.listen(self._hear)
+
+    def _hear(self, events: Sequence[Event]) -> None:
+        room = (self._unread.maxlen or 0) - len(self._unread)
+        self.dropped += max(0, len(events) - room)
+        self._unread.extend(events)
+        self._more.set()
+
+    def close(self) -> None:
+        """End the iteration, also for a reader that waits."""
+        if not self._closed:
+            self._closed = True
+            self._leave()
+            self._more.set()
+
+    async def __aiter__(self) -> AsyncIterator[Event]:
+        while True:
+            while self._unread:
+                yield self._unread.popleft()
+            if self._closed:
+                return
+            self._more.clear()
+            await self._more.wait()

@@ -1,0 +1,205 @@
+"""What people ask of the daemon, by API and command line: each verb checks, changes through the one door, and answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from tidemill.clock import Clock
+from tidemill.config import Settings
+from tidemill.core.deployments import Deployment
+from tidemill.core.events import RunDeleted
+from tidemill.core.overrides import Override
+from tidemill.core.runs import FlowRun
+from tidemill.core.states import ACTIVE, State, StateType
+from tidemill.errors import NotFoundError, TidemillError, TransitionError
+from tidemill.ids import Ids
+from tidemill.services.bus import EventBus
+from tidemill.services.catalogue import Catalogue
+from tidemill.services.dispatcher import Dispatcher
+from tidemill.services.orchestrator import Orchestrator
+from tidemill.services.scheduler import Scheduler
+from tidemill.services.worker import Worker
+from tidemill.store import Store, ops
+
+KINDS = ("deployment", "work_queue", "work_pool")
+
+
+class Control:
+    """The daemon's verbs. What a verb returns is committed; a TidemillError says why it was refused."""
+
+    def __init__(
+        self,
+        *,
+        orchestrator: Orchestrator,
+        catalogue: Catalogue,
+        scheduler: Scheduler,
+        dispatcher: Dispatcher,
+        workers: Mapping[str, Worker],
+        bus: EventBus,
+        clock: Clock,
+        ids: Ids,
+        check_parameters: Callable[[Deployment, Mapping[str, Any]], None],
+        status: Callable[[], Any],
+    ) -> None:
+        self.clock = clock
+        self.events = bus
+        self.store: Store = orchestrator.store
+        self._orchestrator = orchestrator
+        self._catalogue = catalogue
+        self._scheduler = scheduler
+        self._dispatcher = dispatcher
+        self._workers = workers
+        self._ids = ids
+        self._check_parameters = check_parameters
+        self._status = status
+
+    @property
+    def settings(self) -> Settings:
+        """The configuration in force."""
+        return self._catalogue.settings
+
+    @property
+    def instance_id(self) -> str:
+        """The UUID that this database's configured things derive their ids from."""
+        return self._catalogue.instance
+
+    async def create_run(
+        self,
+        deployment: str,
+        *,
+        parameters: Mapping[str, Any] | None = None,
+        tags: Sequence[str] = (),
+        name: str | None = None,
+        scheduled_time: datetime | None = None,
+        idempotency_key: str | None = None,
+    ) -> FlowRun:
+        """Make a run of a deployment, now or at ``scheduled_time``; return it.
+
+        ``parameters`` go over the deployment's own; only those its ``overridable`` lists may be given (P15). A known
+        ``idempotency_key`` returns the run that was made with it.
+        """
+        found = self._catalogue.find(deployment)
+        given = dict(parameters or {})
+        _refuse_overrides(found, given)
+        merged = {**found.parameters, **given}
+        if given:
+            self._check_parameters(found, merged)
+        now = self.clock.now()
+        run = FlowRun(
+            seq=self.store.next_seq(),
+            id=self._ids.new(now),
+            name=name or self._ids.name(),
+            flow=found.flow.name,
+            deployment=found.name,
+            work_pool=found.work_pool,
+            work_queue=found.work_queue,
+            parameters=merged,
+            tags=tuple(dict.fromkeys((*found.tags, *tags))),
+            expected_start=scheduled_time or now,
+            state=State(type=StateType.SCHEDULED, name="Scheduled", timestamp=now),
+            created=now,
+            created_by="person",
+            idempotency_key=idempotency_key,
+        )
+        if await self._orchestrator.create(run):
+            return run
+        present = await self.store.read(lambda connection: _by_key(connection, idempotency_key))
+        if present is None:
+            raise TidemillError(f"a run with the idempotency key {idempotency_key} came and went; try again")
+        return present
+
+    async def cancel_run(self, run_id: str, reason: str) -> FlowRun:
+        """Cancel a run: one that waits ends at once, one that runs is asked to end (CANCELLING) and returned so."""
+        run = await self._orchestrator.get(run_id)
+        if run.state.type is StateType.CANCELLING:
+            return run
+        if run.state.is_terminal:
+            raise TransitionError(f"flow run {run.name} ({run.id}) is {run.state.name} already")
+        if run.state.type not in ACTIVE:
+            try:
+                return await self._orchestrator.change(run, StateType.CANCELLED, "Cancelled", reason)
+            except TransitionError:
+                run = await self._orchestrator.get(run_id)  # it started meanwhile
+        cancelling = await self._orchestrator.change(run, StateType.CANCELLING, "Cancelling", reason)
+        worker = self._workers.get(cancelling.work_pool)
+        if worker is None or not worker.cancel(cancelling, reason):
+            return await self._orchestrator.change(cancelling, StateType.CANCELLED, "Cancelled", reason)
+        return cancelling
+
+    async def retry_run(self, run_id: str) -> FlowRun:
+        """Run a finished run again, as a further attempt of the same run."""
+        run = await self._orchestrator.get(run_id)
+        if not run.state.is_terminal:
+            raise TransitionError(f"flow run {run.name} ({run.id}) is {run.state.name}; only a finished run is retried")
+        if run.deployment is None or run.deployment not in self._catalogue.deployments:
+            raise TransitionError(
+                f"flow run {run.name} ({run.id}) cannot be retried: deployment {run.deployment} is not configured"
+            )
+        return await self._orchestrator.change(
+            run,
+            StateType.SCHEDULED,
+            "AwaitingRetry",
+            "retried by hand",
+            by_person=True,
+            expected_start=self.clock.now(),
+            retries_used=0,
+        )
+
+    async def delete_run(self, run_id: str) -> None:
+        """Delete a run with its history and logs; its artifacts stay. A run that runs is cancelled first."""
+        run = await self._orchestrator.get(run_id)
+        if run.state.type in ACTIVE:
+            raise TransitionError(f"flow run {run.name} ({run.id}) is {run.state.name}; cancel it before deleting it")
+        event = RunDeleted(run.id, run.seq, run.deployment)
+        if not await self.store.write(ops.DELETE_RUN, run, event=event):
+            raise NotFoundError(f"flow run {run.name} ({run.id}) is gone or has started meanwhile")
+
+    async def pause(self, kind: str, name: str) -> None:
+        """Pause a deployment's schedules, a work queue or a work pool, until resumed; restarts keep it."""
+        await self._set(kind, name, "paused", True)
+
+    async def resume(self, kind: str, name: str) -> None:
+        """Undo a pause, by hand or of the file."""
+        await self._set(kind, name, "paused", False)
+
+    async def status(self) -> dict[str, Any]:
+        """Return the daemon's health and what it is doing."""
+        found: dict[str, Any] = await self._status()
+        return found
+
+    async def _set(self, kind: str, name: str, key: str, value: Any) -> None:
+        if kind == "deployment":
+            name = self._catalogue.find(name).name
+        elif kind == "work_queue":
+            name = self._catalogue.find_queue(name).name
+        else:
+            name = self._catalogue.find_pool(name).name
+        before = self._catalogue.value(kind, name, key)
+        file_value = self._catalogue.file_value(kind, name, key)
+        now = self.clock.now()
+        if value == file_value:
+            await self.store.write(ops.CLEAR_OVERRIDE, (kind, name, key))
+            self._catalogue.clear_override(kind, name, key)
+        else:
+            override = Override(kind=kind, name=name, key=key, value=value, file_value=file_value, at=now)
+            await self.store.write(ops.SET_OVERRIDE, override)
+            self._catalogue.set_override(override)
+        if kind == "deployment" and key == "paused":
+            if value:
+                await self._scheduler.pause(name, now)
+            elif before:
+                await self._scheduler.resume(name, now)
+        self._dispatcher.relimit()
+
+
+def _refuse_overrides(deployment: Deployment, given: Mapping[str, Any]) -> None:
+    allowed = deployment.overridable
+    refused = sorted(name for name in given if allowed is not None and name not in allowed)
+    if refused:
+        may = f"it allows {', '.join(sorted(allowed))}" if allowed else "it allows none"
+        raise TidemillError(
+            f"deployment {deployment.name} does not let {', '.join(refused)} be overridden ({may}); "
+            f"list it under overridable in the configuration"
+        )

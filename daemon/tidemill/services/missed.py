@@ -1,0 +1,137 @@
+"""Missed fires: what fell due while the daemon was down or the machine slept.
+
+Runs that were planned ahead for that time and fires nobody had planned yet are decided on together, by the deployment's
+``catch_up`` policy inside its window. What does not run is recorded with its reason: as a Skipped run where there is a
+row, as a skipped fire where there is none. No fire is lost in silence (P5).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from msgspec.structs import replace
+
+from tidemill.core.catchup import catch_up
+from tidemill.core.runs import FlowRun, SkippedFire, Transition
+from tidemill.core.schedules import CompiledSchedule, fires
+from tidemill.core.states import State, StateType
+from tidemill.core.transitions import enter
+from tidemill.services.orchestrator import Orchestrator
+from tidemill.services.scheduler import Entry, Scheduler
+from tidemill.store import runs as stored_runs
+
+# How many missed fires of one schedule are looked at one by one. Beyond that the latest are, and the rest is said to be
+# "at least" that many: a year of a schedule that fires each second must not hold up the start.
+MOST_MISSED = 1_000
+_LOOKBACKS = (timedelta(seconds=1), timedelta(minutes=10), timedelta(hours=10), timedelta(days=25))
+
+logger = logging.getLogger("tidemill.scheduler")
+
+
+class MissedFires:
+    """Applies the catch-up policies to a stretch of time in which nothing was scheduled."""
+
+    def __init__(self, *, scheduler: Scheduler, orchestrator: Orchestrator) -> None:
+        self._scheduler = scheduler
+        self._orchestrator = orchestrator
+
+    async def make_up(self, since: datetime, now: datetime) -> int:
+        """Decide on every fire due in (since, now]; return how many run now."""
+        planned: dict[tuple[str, str], dict[datetime, FlowRun]] = {}
+        rows = await self._orchestrator.store.read(
+            lambda connection: stored_runs.planned_between(connection, since, now)
+        )
+        for run in rows:
+            if run.deployment is not None and run.schedule is not None and run.due is not None:
+                planned.setdefault((run.deployment, run.schedule), {})[run.due] = run
+        made = 0
+        for key, entry in list(self._scheduler.entries.items()):
+            made += await self._decide(entry, planned.pop(key, {}), since, now)
+        return made
+
+    async def _decide(self, entry: Entry, planned: dict[datetime, FlowRun], since: datetime, now: datetime) -> int:
+        unplanned, more = missed_fires(entry.compiled, max(entry.cursor, since), now)
+        dues = sorted({*planned, *unplanned})
+        if not dues:
+            return 0
+        deployment = entry.deployment
+        wanted, dropped = catch_up(dues, deployment.catch_up, deployment.catch_up_window, now)
+        changes: list[tuple[FlowRun, Transition]] = []
+        for due, reason in dropped:
+            run = planned.get(due)
+            if run is not None:
+                state = State(type=StateType.CANCELLED, name="Skipped", timestamp=now, message=reason)
+                changes.append((run, enter(run, state)))
+        await self._orchestrator.change_all(changes)
+        skipped = ranges(entry, [(due, reason) for due, reason in dropped if due not in planned], now)
+        if more:
+            reason = f"more than {MOST_MISSED} fires were missed; the latest {len(unplanned)} were looked at"
+            first = SkippedFire(
+                deployment=deployment.name,
+                schedule=entry.key,
+                first=max(entry.cursor, since),
+                last=unplanned[0],
+                count=MOST_MISSED,
+                exact=False,
+                reason=reason,
+                at=now,
+            )
+            skipped.insert(0, first)
+        runs = [self._scheduler.make(entry, due) for due in wanted if due not in planned]
+        entry.cursor = max(entry.cursor, dues[-1])
+        await self._scheduler.plan(runs, [entry], skipped=skipped)
+        logger.warning(
+            "%s: %s%d fires were missed since %s: %d run now, %d skipped",
+            deployment.name,
+            "more than " if more else "",
+            len(dues),
+            f"{since:%Y-%m-%d %H:%M:%SZ}",
+            len(wanted),
+            len(dropped),
+            extra={"fields": {"deployment": deployment.name, "missed": len(dues), "skipped": len(dropped)}},
+        )
+        return len(wanted)
+
+
+def missed_fires(compiled: CompiledSchedule, since: datetime, now: datetime) -> tuple[list[datetime], bool]:
+    """Return the fires in (since, now], oldest first, and whether there were more than could be looked at.
+
+    Where there are more, those returned are the latest, at most MOST_MISSED.
+    """
+    if since >= now:
+        return [], False
+    dues = list(fires(compiled, since, until=now, limit=MOST_MISSED + 1))
+    if len(dues) <= MOST_MISSED:
+        return dues, False
+    best = dues[:1]
+    for lookback in _LOOKBACKS:
+        if now - lookback <= since:
+            break
+        latest = list(fires(compiled, now - lookback, until=now, limit=MOST_MISSED + 1))
+        if len(latest) > MOST_MISSED:
+            break
+        best = latest or best
+    return best, True
+
+
+def ranges(entry: Entry, dropped: Sequence[tuple[datetime, str]], now: datetime) -> list[SkippedFire]:
+    """Return dropped fires, in order, as one record for each stretch with the same reason."""
+    found: list[SkippedFire] = []
+    for due, reason in dropped:
+        if found and found[-1].reason == reason:
+            found[-1] = replace(found[-1], last=due, count=found[-1].count + 1)
+        else:
+            found.append(
+                SkippedFire(
+                    deployment=entry.deployment.name,
+                    schedule=entry.key,
+                    first=due,
+                    last=due,
+                    count=1,
+                    reason=reason,
+                    at=now,
+                )
+            )
+    return found

@@ -1,0 +1,69 @@
+"""Retention: history is kept as long as the configuration says, and goes in small pieces that delay nobody."""
+
+from __future__ import annotations
+
+import logging
+from datetime import datetime
+
+from tidemill.clock import Clock
+from tidemill.errors import StoreUnavailableError
+from tidemill.services.catalogue import Catalogue
+from tidemill.services.wake import Wake
+from tidemill.store import Store
+
+EVERY_S = 3600.0
+FIRST_S = 60.0  # after the start, when others have had their turn
+PAUSE_S = 0.05  # between two pieces
+
+logger = logging.getLogger("tidemill.retention")
+
+
+class Janitor:
+    """Prunes history, every hour and after the start."""
+
+    def __init__(self, *, store: Store, catalogue: Catalogue, clock: Clock) -> None:
+        self._store = store
+        self._catalogue = catalogue
+        self._clock = clock
+        self._closed = False
+        self._wake = Wake()
+
+    async def tick(self, now: datetime) -> dict[str, int]:
+        """Prune everything that is to go by ``now``, piece by piece; return what was deleted, by kind."""
+        settings = self._catalogue.settings.retention
+        total: dict[str, int] = {}
+        while not self._closed:
+            piece = await self._store.write(
+                PRUNE,
+                Pruning(
+                    now=now,
+                    keep=settings.keep,
+                    keep_runs=settings.keep_runs_per_deployment,
+                    keep_logs=settings.keep_logs,
+                    max_size=settings.max_database_size,
+                ),
+            )
+            for kind, count in piece.items():
+                total[kind] = total.get(kind, 0) + count
+            if not any(piece.values()):
+                break
+            await self._clock.sleep(PAUSE_S)
+        if any(total.values()):
+            what = ", ".join(f"{count} {kind}" for kind, count in total.items() if count)
+            logger.info("retention deleted %s", what, extra={"fields": total})
+        return total
+
+    async def run(self) -> None:
+        """Tick every hour, until closed."""
+        await self._wake.wait(FIRST_S)
+        while not self._closed:
+            try:
+                await self.tick(self._clock.now())
+            except StoreUnavailableError as error:
+                logger.warning("retention waits: %s", error)
+            await self._wake.wait(EVERY_S)
+
+    def close(self) -> None:
+        """Prune nothing more."""
+        self._closed = True
+        self._wake.set()

@@ -1,0 +1,311 @@
+"""The scheduler: turns schedules into runs, ahead of time, each fire once.
+
+A schedule's *cursor* is the due time of the last fire that was dealt with; it advances in the transaction that makes the
+runs, so neither a crash nor a reload skips or doubles a fire (P1, P6). Fires stand in the queue before they are due, so
+that people see them and so that a due run starts without anything being computed.
+"""
+
+from __future__ import annotations
+
+import heapq
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from datetime import datetime, timedelta
+
+from tidemill.clock import SLICE_S, Clock
+from tidemill.core.deployments import Deployment
+from tidemill.core.events import FiresSkipped, RunChanged
+from tidemill.core.runs import Cursor, FlowRun, Plan, SkippedFire
+from tidemill.core.schedules import CompiledSchedule, compile_schedule, fires, identity, jittered
+from tidemill.core.states import State, StateType
+from tidemill.errors import StoreUnavailableError
+from tidemill.ids import Ids
+from tidemill.services.bus import EventBus
+from tidemill.services.catalogue import Catalogue
+from tidemill.services.orchestrator import HEAL_S
+from tidemill.services.timekeeper import Timekeeper
+from tidemill.services.wake import Wake
+from tidemill.store import Store, ops
+from tidemill.store import runs as stored_runs
+from tidemill.store import schedules as stored_schedules
+
+# Every fire of the next minute stands in the queue, and ``[daemon] upcoming`` fires of each schedule at least.
+AHEAD = timedelta(seconds=60)
+MOST_AHEAD = 100
+# A full minute's rush belongs to the runs that start in it: planning further waits this long after a fire.
+REFILL_LAG = timedelta(seconds=1)
+SLICE = 200  # schedules planned in one transaction
+ALIVE_S = 30.0
+
+logger = logging.getLogger("tidemill.scheduler")
+
+
+class Entry:
+    """One schedule of one deployment, and how far it has been planned."""
+
+    __slots__ = ("ahead", "compiled", "cursor", "deployment", "key")
+
+    def __init__(self, deployment: Deployment, compiled: CompiledSchedule, key: str, cursor: datetime) -> None:
+        self.deployment = deployment
+        self.compiled = compiled
+        self.key = key
+        self.cursor = cursor
+        self.ahead: list[datetime] = []  # planned fires that are still to come, in order
+
+
+class Scheduler:
+    """Plans the fires of every schedule of every deployment that is not paused."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        catalogue: Catalogue,
+        timekeeper: Timekeeper,
+        bus: EventBus,
+        clock: Clock,
+        ids: Ids,
+    ) -> None:
+        self.entries: dict[tuple[str, str], Entry] = {}
+        # Deals with what was missed after the clock jumped; set by who builds the daemon.
+        self.make_up: Callable[[datetime, datetime], Awaitable[int]] | None = None
+        self._store = store
+        self._catalogue = catalogue
+        self._timekeeper = timekeeper
+        self._bus = bus
+        self._clock = clock
+        self._ids = ids
+        self._refill: list[tuple[datetime, str, str]] = []  # a heap: when, deployment, schedule
+        self._closed = False
+        self._signed_at: float | None = None
+        self._wake = Wake()
+
+    # --- taking over the configuration ------------------------------------------------------------------------------
+
+    async def load(self, now: datetime) -> None:
+        """Take over all schedules and what is planned of them already.
+
+        Upcoming runs of deployments and schedules that have changed since they were planned are taken back; a schedule
+        that is new starts now.
+        """
+        cursors = await self._store.read(stored_schedules.cursors)
+        planned_by = await self._store.read(stored_schedules.fingerprints)
+        ahead = await self._store.read(lambda connection: stored_runs.planned_ahead(connection, now))
+        self.entries.clear()
+        self._refill.clear()
+        for number, deployment in enumerate(self._catalogue.deployments.values()):
+            if number % SLICE == SLICE - 1:
+                await self._clock.sleep(0)  # ten thousand schedules must not hold the loop
+            self._enter(deployment, now, cursors)
+        changed = [
+            (name, key)
+            for name, key in cursors
+            if (name, key) not in self.entries or planned_by.get(name) != fingerprint(self.entries[name, key].deployment)
+        ]
+        for name, key, due in ahead:
+            entry = self.entries.get((name, key))
+            if entry is not None:
+                entry.ahead.append(due)
+        await self._take_back(changed, now)
+        await self._remember_fingerprints(planned_by)
+        for entry in self.entries.values():
+            self._queue(entry, now)
+
+    async def plan_at_start(self, now: datetime) -> None:
+        """Make the runs of ``@reboot`` schedules: one for each start of the daemon."""
+        entries = [entry for entry in self.entries.values() if entry.compiled.is_reboot]
+        if entries:
+            await self.plan([self.make(entry, now) for entry in entries], entries)
+
+    def _enter(self, deployment: Deployment, now: datetime, cursors: dict[tuple[str, str], datetime]) -> None:
+        if self._catalogue.paused("deployment", deployment.name):
+            return
+        for schedule in deployment.schedules:
+            if schedule.active:
+                key = identity(schedule)
+                cursor = cursors.get((deployment.name, key), now)
+                self.entries[deployment.name, key] = Entry(deployment, compile_schedule(schedule), key, cursor)
+
+    async def _take_back(self, keys: Iterable[tuple[str, str]], now: datetime) -> int:
+        """Delete never-started runs of these schedules that are still to come; those in force are planned anew."""
+        keys = tuple(keys)
+        if not keys:
+            return 0
+        gone = await self._store.write(ops.UNPLAN, (keys, now))
+        self._bus.publish(gone)
+        for key in keys:
+            entry = self.entries.get(key)
+            if entry is not None:
+                entry.cursor = min(entry.cursor, now)
+                entry.ahead.clear()
+        return len(gone)
+
+    async def _remember_fingerprints(self, known: dict[str, str]) -> None:
+        prints = {entry.deployment.name: fingerprint(entry.deployment) for entry in self.entries.values()}
+        changed = {name: value for name, value in prints.items() if known.get(name) != value}
+        if changed:
+            await self._store.write(ops.SET_FINGERPRINTS, changed)
+
+    async def pause(self, name: str, now: datetime) -> int:
+        """Stop planning a deployment and take back its upcoming runs; return how many those were."""
+        keys = [key for key in self.entries if key[0] == name]
+        count = await self._take_back(keys, now)
+        for key in keys:
+            del self.entries[key]
+        return count
+
+    async def resume(self, name: str, now: datetime) -> None:
+        """Plan a deployment from now on: what fell into the pause is not made up for."""
+        deployment = self._catalogue.deployments.get(name)
+        if deployment is None:
+            return
+        self._enter(deployment, now, {})
+        for entry in self.entries.values():
+            if entry.deployment.name == name:
+                self._queue(entry, now)
+        self._wake.set()
+
+    # --- one pass ---------------------------------------------------------------------------------------------------
+
+    async def tick(self, now: datetime) -> int:
+        """Plan what wants planning by now; return how many runs were made."""
+        made = 0
+        while self._refill and self._refill[0][0] <= now:
+            made += await self._plan_slice(now)
+            await self._clock.sleep(0)
+        return made
+
+    async def _plan_slice(self, now: datetime) -> int:
+        runs: list[FlowRun] = []
+        entries: list[Entry] = []
+        while self._refill and self._refill[0][0] <= now and len(entries) < SLICE and len(runs) < SLICE * 3:
+            _, name, key = heapq.heappop(self._refill)
+            entry = self.entries.get((name, key))
+            if entry is None:
+                continue
+            dues = self._dues(entry, now)
+            if dues:
+                entries.append(entry)
+                runs.extend(self.make(entry, due) for due in dues)
+        if not runs:
+            return 0
+        try:
+            made = await self.plan(runs, entries)
+        except StoreUnavailableError:
+            # Not planned is not lost: the cursors stand where they stood.
+            for entry in entries:
+                heapq.heappush(self._refill, (now + timedelta(seconds=HEAL_S), entry.deployment.name, entry.key))
+            return 0
+        for entry in entries:
+            self._queue(entry, now)
+        return made
+
+    def _dues(self, entry: Entry, now: datetime) -> list[datetime]:
+        """Return the fires to plan now: those of the next minute, and as many as are to be seen ahead."""
+        upcoming = self._catalogue.settings.daemon.upcoming
+        horizon = now + AHEAD
+        dues: list[datetime] = []
+        for due in fires(entry.compiled, entry.cursor, limit=MOST_AHEAD):
+            if len(entry.ahead) + len(dues) >= upcoming and due > horizon:
+                break
+            dues.append(due)
+        return dues
+
+    def _queue(self, entry: Entry, now: datetime) -> None:
+        """Note when the schedule wants planning again: as soon as fewer fires than wanted stand ahead."""
+        upcoming = self._catalogue.settings.daemon.upcoming
+        while entry.ahead and entry.ahead[0] <= now:
+            entry.ahead.pop(0)
+        when = entry.ahead[-upcoming] + REFILL_LAG if len(entry.ahead) >= upcoming else now
+        if not entry.compiled.is_reboot:
+            heapq.heappush(self._refill, (when, entry.deployment.name, entry.key))
+
+    def make(self, entry: Entry, due: datetime) -> FlowRun:
+        """Return the run of one fire, not stored yet."""
+        now = self._clock.now()
+        deployment = entry.deployment
+        start = jittered(due, entry.compiled.schedule, f"{self._catalogue.instance}/{deployment.name}")
+        return FlowRun(
+            seq=self._store.next_seq(),
+            id=self._ids.new(now),
+            name=self._ids.name(),
+            flow=deployment.flow.name,
+            deployment=deployment.name,
+            work_pool=deployment.work_pool,
+            work_queue=deployment.work_queue,
+            parameters=deployment.parameters,
+            tags=deployment.tags,
+            schedule=entry.key,
+            due=due,
+            expected_start=start,
+            state=State(type=StateType.SCHEDULED, name="Scheduled", timestamp=now),
+            created=now,
+        )
+
+    async def plan(
+        self, runs: Sequence[FlowRun], entries: Sequence[Entry], *, skipped: Sequence[SkippedFire] = ()
+    ) -> int:
+        """Store runs and skipped fires and advance the cursors, in one transaction; return how many runs are new."""
+        latest: dict[tuple[str | None, str | None], datetime] = {}
+        for due, deployment, schedule in [
+            *((run.due, run.deployment, run.schedule) for run in runs),
+            *((fire.last, fire.deployment, fire.schedule) for fire in skipped),
+        ]:
+            key = (deployment, schedule)
+            if due is not None:
+                latest[key] = max(latest.get(key, due), due)
+        cursors = []
+        for entry in entries:
+            last = latest.get((entry.deployment.name, entry.key), entry.cursor)
+            cursors.append(Cursor(deployment=entry.deployment.name, schedule=entry.key, last_due=max(last, entry.cursor)))
+        plan = Plan(runs=tuple(runs), cursors=tuple(cursors), skipped=tuple(skipped))
+        stored = set(await self._store.write(ops.PLAN, plan))
+        for entry, cursor in zip(entries, cursors, strict=True):
+            entry.cursor = cursor.last_due
+        for run in runs:
+            if run.due is not None and run.due > run.created and run.schedule is not None and run.deployment is not None:
+                entry_of = self.entries.get((run.deployment, run.schedule))
+                if entry_of is not None:
+                    entry_of.ahead.append(run.due)
+        self._bus.publish([RunChanged(run, (run.state,), None) for run in runs if run.seq in stored])
+        if skipped:
+            self._bus.publish([FiresSkipped(fire) for fire in skipped])
+        return len(stored)
+
+    # --- running ----------------------------------------------------------------------------------------------------
+
+    def next_time(self, now: datetime) -> float:
+        """Return seconds until something wants planning, at most a slice."""
+        if not self._refill:
+            return SLICE_S
+        return min(SLICE_S, max(0.0, (self._refill[0][0] - now).total_seconds()))
+
+    async def run(self) -> None:
+        """Tick whenever something wants planning, until closed."""
+        while not self._closed:
+            now = self._timekeeper.look()
+            since = self._timekeeper.missed_since
+            if since is not None and self.make_up is not None:
+                await self.make_up(since, now)
+                self._timekeeper.caught_up()
+            if self._timekeeper.held is None:
+                await self.tick(now)
+                self._sign_of_life(now)
+            await self._wake.wait(self.next_time(self._clock.now()) if self._timekeeper.held is None else HEAL_S)
+
+    def _sign_of_life(self, now: datetime) -> None:
+        """Record that the daemon lives, at most every 30 s: what falls due while it does not counts as missed."""
+        at = self._clock.monotonic()
+        if self._signed_at is None or at - self._signed_at >= ALIVE_S:
+            self._signed_at = at
+            self._store.post(ops.LAST_ALIVE, now)
+
+    def close(self) -> None:
+        """Plan nothing more."""
+        self._closed = True
+        self._wake.set()
+
+
+def fingerprint(deployment: Deployment) -> str:
+    """Return a digest of what a planned run takes from its deployment: when it differs, upcoming runs are replaced."""
+    return deployment.version or ""

@@ -1,0 +1,155 @@
+"""The worker of one pool: takes due runs from its queues and carries them through the pool's runner.
+
+A fixed number of tasks, one for each slot of the pool: a run costs no new one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from datetime import datetime
+from typing import Protocol
+
+import msgspec
+
+from tidemill.clock import Clock
+from tidemill.core.deployments import Deployment, FlowKind, FlowRef, WorkPool
+from tidemill.core.ports import Cancellation, Job, Outcome, Recorder, Runner
+from tidemill.core.runs import FlowRun
+from tidemill.core.states import StateType
+from tidemill.services.catalogue import Catalogue
+from tidemill.services.dispatcher import Dispatcher
+from tidemill.services.orchestrator import Orchestrator
+
+logger = logging.getLogger("tidemill.worker")
+
+
+class RunRecorder(Recorder, Protocol):
+    """A recorder for one attempt, which ends with it."""
+
+    async def settle(self) -> str | None:
+        """Wait until the attempt's artifacts are durable; return what could not be kept, in words."""
+        ...
+
+
+class Live(msgspec.Struct, kw_only=True):
+    """An attempt on its way."""
+
+    run: FlowRun
+    job: Job
+    cancellation: Cancellation
+    since: datetime
+
+
+class Worker:
+    """Carries the runs of one pool."""
+
+    def __init__(
+        self,
+        *,
+        pool: WorkPool,
+        runner: Runner,
+        dispatcher: Dispatcher,
+        orchestrator: Orchestrator,
+        catalogue: Catalogue,
+        recorder: Callable[[FlowRun], RunRecorder],
+        clock: Clock,
+    ) -> None:
+        self.pool = pool
+        self.runner = runner
+        self.live: dict[str, Live] = {}
+        self._dispatcher = dispatcher
+        self._orchestrator = orchestrator
+        self._catalogue = catalogue
+        self._recorder = recorder
+        self._clock = clock
+
+    async def run(self) -> None:
+        """Carry runs until the dispatcher hands out nothing more and the last one has ended."""
+        tasks = [
+            asyncio.create_task(self._carry_on(), name=f"worker {self.pool.name}/{number}")
+            for number in range(self.pool.concurrency_limit)
+        ]
+        try:
+            await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+
+    async def _carry_on(self) -> None:
+        while True:
+            taken = await self._dispatcher.take(self.pool.name)
+            if taken is None:
+                return
+            try:
+                await self.carry(taken)
+            except Exception:
+                # A fault of ours must cost one run, not the slot and every run after it.
+                logger.exception("flow run %s (%s) could not be carried through", taken.name, taken.id)
+                self._dispatcher.release(taken)
+
+    async def carry(self, taken: FlowRun) -> None:
+        """Start, run and conclude one attempt."""
+        run = await self._orchestrator.begin(taken)
+        if run is None:
+            await self._dispatcher.put_back(taken)
+            return
+        deployment = self._catalogue.deployments.get(run.deployment or "")
+        job = job_of(run, deployment)
+        cancellation = Cancellation()
+        self.live[run.id] = Live(run=run, job=job, cancellation=cancellation, since=run.state.timestamp)
+        try:
+            recorder = self._recorder(run)
+            if deployment is None:
+                outcome = _gone(run)
+            else:
+                outcome = await self.runner.run(job, recorder, cancellation)
+                problem = await recorder.settle()
+                if problem is not None and outcome.type is StateType.COMPLETED:
+                    outcome = Outcome(type=StateType.FAILED, name="Failed", message=problem)
+            await self._orchestrator.conclude(self.live[run.id].run, outcome, deployment)
+        finally:
+            del self.live[run.id]
+        if outcome.abandoned:
+            await self.runner.left(job)
+        self._dispatcher.release(taken)
+
+    def cancel(self, run: FlowRun, reason: str) -> bool:
+        """Ask the attempt of ``run``, which is CANCELLING, to end; False: none of it is on its way here."""
+        live = self.live.get(run.id)
+        if live is None:
+            return False
+        live.run = run
+        live.cancellation.request(reason)
+        return True
+
+    def cancel_all(self, reason: str) -> int:
+        """Cut off every attempt, because the daemon stops; return how many."""
+        for live in list(self.live.values()):
+            live.cancellation.request(reason, crashed=True)
+        return len(self.live)
+
+
+def job_of(run: FlowRun, deployment: Deployment | None) -> Job:
+    """Return what a runner is told of an attempt."""
+    flow = deployment.flow if deployment is not None else FlowRef(kind=FlowKind.BUILTIN, entrypoint=run.flow, name=run.flow)
+    return Job(
+        run_id=run.id,
+        run_name=run.name,
+        attempt=run.attempt,
+        flow=flow,
+        deployment=run.deployment,
+        parameters=run.parameters,
+        tags=run.tags,
+        timeout=deployment.timeout if deployment is not None else None,
+        due=run.due,
+        expected_start=run.expected_start,
+        work_pool=run.work_pool,
+        work_queue=run.work_queue,
+    )
+
+
+def _gone(run: FlowRun) -> Outcome:
+    message = f"deployment {run.deployment} is no longer in the configuration, so its code is not known"
+    return Outcome(type=StateType.FAILED, name="Failed", message=message, retriable=False)

@@ -1,0 +1,127 @@
+"""The daemon on a virtual clock: weeks in seconds, the same seed giving the same trace.
+
+:class:`VirtualLoop` is an asyncio event loop that never waits: where a real one would block until the next timer, it
+moves its clock there. Nothing may go through threads or sockets; the store's door and the threads port run inline.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import selectors
+from collections.abc import Awaitable, Callable, Coroutine
+from datetime import datetime, timedelta
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+class Deadlock(RuntimeError):
+    """Everything waits, and no timer is set: on a real clock this would wait for ever."""
+
+
+class _NoSelector(selectors.SelectSelector):
+    """Tells the loop how long it would have waited, and reports no event."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.skip: Callable[[float | None], None] = lambda timeout: None
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        self.skip(timeout)
+        return []
+
+
+class VirtualLoop(asyncio.SelectorEventLoop):
+    """An event loop whose time is moved by hand, and whose ready callbacks can come in a seeded order."""
+
+    def __init__(self, *, seed: int | None = None) -> None:
+        self._virtual_now = 0.0
+        self.jumps: list[tuple[float, Callable[[], None]]] = []
+        selector = _NoSelector()
+        super().__init__(selector)
+        selector.skip = self._skip
+        self._shuffle = random.Random(seed) if seed is not None else None
+        self.set_exception_handler(_raise)
+        self.failure: BaseException | None = None
+
+    def time(self) -> float:
+        return self._virtual_now
+
+    def run_in_executor(self, executor: Any, func: Callable[..., T], *args: Any) -> Any:  # type: ignore[override]
+        """Run ``func`` here and now: there are no threads on a virtual clock."""
+        future = self.create_future()
+        try:
+            future.set_result(func(*args))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+    def _skip(self, timeout: float | None) -> None:
+        if timeout is None:
+            raise Deadlock("every task waits and no timer is set")
+        if timeout > 0:
+            self._virtual_now += timeout
+
+    def _run_once(self) -> None:
+        ready = self._ready  # type: ignore[attr-defined]
+        if self._shuffle is not None and len(ready) > 1:
+            shuffled = list(ready)
+            self._shuffle.shuffle(shuffled)
+            ready.clear()
+            ready.extend(shuffled)
+        super()._run_once()  # type: ignore[misc]
+
+
+def _raise(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    error = context.get("exception")
+    assert isinstance(loop, VirtualLoop)
+    loop.failure = loop.failure or error or RuntimeError(context["message"])
+
+
+class VirtualClock:
+    """Wall and monotonic time of a :class:`VirtualLoop`. The wall can be set; the loop's time only goes forward."""
+
+    def __init__(self, loop: VirtualLoop, start: datetime) -> None:
+        self._loop = loop
+        self._start = start
+        self._began = loop.time()
+
+    def now(self) -> datetime:
+        return self._start + timedelta(seconds=self._loop.time() - self._began)
+
+    def monotonic(self) -> float:
+        return self._loop.time()
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+    def set(self, wall: datetime) -> None:
+        """Set the wall clock, as a person or a time service would: the monotonic one does not notice."""
+        self._start, self._began = wall, self._loop.time()
+
+
+class InlineThreads:
+    """The threads port without threads: a call blocks the loop, which on a virtual clock takes no time."""
+
+    async def run(self, call: Callable[[], T], /) -> T:
+        return call()
+
+
+def run_virtually(
+    main: Callable[[VirtualLoop], Coroutine[Any, Any, T]], *, seed: int | None = None
+) -> T:
+    """Run ``main(loop)`` on a new virtual loop to its end and return what it returns.
+
+    Raises what an abandoned task raised, and :class:`Deadlock` where nothing could ever happen again.
+    """
+    loop = VirtualLoop(seed=seed)
+    try:
+        asyncio.set_event_loop(loop)
+        result = loop.run_until_complete(main(loop))
+        if loop.failure is not None:
+            raise loop.failure
+        return result
+    finally:
+        asyncio.set_event_loop(None)
+        loop.close()
