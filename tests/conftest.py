@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 
 import pytest
-from fakes import FakeClock
 from hypothesis import settings
+
+from fakes import FakeClock
 
 # A slow machine is not a fault, and the machine that checks a change has to find the same as the one that made it.
 settings.register_profile("person", deadline=None)
