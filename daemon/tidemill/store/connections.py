@@ -1,0 +1,79 @@
+"""Connections: how the database is opened for the one writer and for readers, and what is refused."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from pathlib import Path
+from urllib.parse import quote
+
+from tidemill.errors import DatabaseError
+
+# Set on the writer's connection and read back: a pragma that does not take is silent.
+_PRAGMAS: tuple[tuple[str, int | str], ...] = (
+    ("synchronous", 2),  # FULL: with NORMAL a power cut loses acknowledged commits
+    ("foreign_keys", 1),
+    ("trusted_schema", 0),
+    ("cell_size_check", 1),
+    ("temp_store", 2),
+    ("cache_size", -16_384),  # KiB
+    ("wal_autocheckpoint", 2000),  # pages; larger costs memory and start-up time after a crash, smaller more syncs
+    ("journal_size_limit", 64 * 1024 * 1024),
+)
+BUSY_MS = 200  # how long SQLite itself waits for a lock; longer waits are the writer's, without holding the thread
+
+
+def create_private(path: Path) -> None:
+    """Make the file, or keep it, readable by its owner only, whatever the umask. SQLite's -wal and -shm follow it."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        os.fchmod(descriptor, 0o600)
+    finally:
+        os.close(descriptor)
+
+
+def uri(path: Path, mode: str) -> str:
+    return f"file:{quote(str(path.absolute()))}?mode={mode}"
+
+
+def connect_writer(path: Path) -> sqlite3.Connection:
+    """Open for writing, without touching what is in it: the schema's keeper decides first whether it may be used."""
+    return sqlite3.connect(
+        uri(path, "rw"),
+        uri=True,
+        isolation_level=None,  # transactions are begun and ended in words
+        check_same_thread=False,
+        timeout=BUSY_MS / 1000,
+        cached_statements=256,
+    )
+
+
+def settle_writer(connection: sqlite3.Connection, path: Path) -> None:
+    """Set the pragmas and read them back. Raises DatabaseError naming the one that did not take."""
+    mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
+    if mode != "wal":
+        raise DatabaseError(f"{path}: journal_mode is {mode!r}, not 'wal'; the file system must support shared memory")
+    for name, value in _PRAGMAS:
+        connection.execute(f"PRAGMA {name} = {value}").fetchall()
+        (got,) = connection.execute(f"PRAGMA {name}").fetchone()
+        if got != value:
+            raise DatabaseError(f"{path}: SQLite keeps {name} at {got}, not {value}; this build of it cannot be used")
+
+
+def open_reader(path: Path) -> sqlite3.Connection:
+    """Open for reading only. Works beside a running daemon and without one.
+
+    Raises DatabaseError where there is no readable database at ``path``.
+    """
+    try:
+        connection = sqlite3.connect(
+            uri(path, "ro"), uri=True, isolation_level=None, check_same_thread=False, timeout=5.0, cached_statements=256
+        )
+        connection.execute("PRAGMA query_only = 1")
+        connection.execute("PRAGMA trusted_schema = 0")
+        connection.execute("PRAGMA temp_store = 2")
+        connection.execute("PRAGMA cache_size = -8192")
+        connection.execute("SELECT 1 FROM sqlite_schema").fetchone()
+    except sqlite3.Error as error:
+        raise DatabaseError(f"{path}: cannot be read: {error}; check the path and the file's owner") from error
+    return connection

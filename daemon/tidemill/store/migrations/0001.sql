@@ -1,0 +1,229 @@
+-- The first schema. Instants are microseconds since 1970 (UTC). Numbers for state types are those of store/history.py:
+-- 0 SCHEDULED, 1 PENDING, 2 RUNNING, 3 PAUSED, 4 CANCELLING, 5 COMPLETED, 6 FAILED, 7 CRASHED, 8 CANCELLED.
+
+-- One row: which instance this database belongs to, and when its daemon was last seen alive.
+CREATE TABLE instance (
+    only       INTEGER PRIMARY KEY CHECK (only = 1),
+    id         TEXT NOT NULL CHECK (length(id) = 36),
+    created    INTEGER NOT NULL,
+    last_alive INTEGER
+) STRICT;
+
+-- What a run executes and where it waits. Few and small, so that a run holds one number for the four names.
+CREATE TABLE route (
+    number     INTEGER PRIMARY KEY,
+    flow       TEXT NOT NULL,
+    deployment TEXT,
+    work_pool  TEXT NOT NULL,
+    work_queue TEXT NOT NULL
+) STRICT;
+
+CREATE UNIQUE INDEX route_once ON route (ifnull(deployment, ''), flow, work_queue, work_pool);
+
+-- A deployment's schedule, and the last due time of it that was dealt with.
+CREATE TABLE schedule (
+    number     INTEGER PRIMARY KEY,
+    deployment TEXT NOT NULL,
+    identity   TEXT NOT NULL,
+    last_due   INTEGER,
+    UNIQUE (deployment, identity)
+) STRICT;
+
+-- Who took a run: boot ids of daemons.
+CREATE TABLE owner (
+    number INTEGER PRIMARY KEY,
+    name   TEXT NOT NULL UNIQUE
+) STRICT;
+
+-- A run. What is usual is NULL: no parameters, no tags, the state type's plain name, made by its schedule.
+-- The present state's timestamp, message and data are those of history (seq, state_number).
+CREATE TABLE run (
+    seq             INTEGER PRIMARY KEY,
+    id              TEXT NOT NULL CHECK (length(id) = 36),
+    name            TEXT NOT NULL,
+    route           INTEGER NOT NULL,
+    schedule        INTEGER,
+    due             INTEGER,
+    expected_start  INTEGER NOT NULL,
+    state_type      INTEGER NOT NULL CHECK (state_type BETWEEN 0 AND 8),
+    state_name      TEXT CHECK (state_name <> ''),
+    state_number    INTEGER NOT NULL DEFAULT 1 CHECK (state_number >= 1),
+    attempt         INTEGER NOT NULL DEFAULT 0 CHECK (attempt >= 0),
+    retries_used    INTEGER NOT NULL DEFAULT 0 CHECK (retries_used >= 0),
+    owner           INTEGER,
+    created         INTEGER NOT NULL,
+    created_by      TEXT,
+    start_time      INTEGER,
+    end_time        INTEGER,
+    run_time        INTEGER NOT NULL DEFAULT 0 CHECK (run_time >= 0),
+    parameters      TEXT,
+    tags            TEXT,
+    idempotency_key TEXT
+) STRICT;
+
+CREATE UNIQUE INDEX run_id ON run (id);
+-- One run per (deployment, schedule, due), never two. A schedule's number stands for its deployment too.
+CREATE UNIQUE INDEX run_fire ON run (schedule, due) WHERE schedule IS NOT NULL;
+CREATE UNIQUE INDEX run_idempotency ON run (idempotency_key) WHERE idempotency_key IS NOT NULL;
+CREATE INDEX run_state ON run (state_type, expected_start);
+CREATE INDEX run_route ON run (route, expected_start);
+CREATE INDEX run_expected ON run (expected_start);
+CREATE INDEX run_name ON run (name);
+
+-- Every state a run was in, by number from 1. `before` is the type of the state before it, NULL for the first.
+-- The CHECK is core/states.py's FOLLOWS: bit n of a mask allows type n. A finished run goes back to SCHEDULED only.
+CREATE TABLE history (
+    run     INTEGER NOT NULL,
+    number  INTEGER NOT NULL CHECK (number >= 1),
+    before  INTEGER CHECK ((before IS NULL) = (number = 1)),
+    type    INTEGER NOT NULL CHECK (type BETWEEN 0 AND 8),
+    name    TEXT CHECK (name <> ''),
+    at      INTEGER NOT NULL,
+    message TEXT,
+    data    TEXT,
+    PRIMARY KEY (run, number),
+    CONSTRAINT follows CHECK (
+        (CASE before
+            WHEN 0 THEN 259 -- SCHEDULED: SCHEDULED PENDING CANCELLED
+            WHEN 1 THEN 469 -- PENDING: SCHEDULED RUNNING CANCELLING FAILED CRASHED CANCELLED
+            WHEN 2 THEN 505 -- RUNNING: SCHEDULED PAUSED CANCELLING COMPLETED FAILED CRASHED CANCELLED
+            WHEN 3 THEN 469 -- PAUSED: SCHEDULED RUNNING CANCELLING FAILED CRASHED CANCELLED
+            WHEN 4 THEN 384 -- CANCELLING: CRASHED CANCELLED
+            WHEN 5 THEN 1
+            WHEN 6 THEN 1
+            WHEN 7 THEN 1
+            WHEN 8 THEN 1
+            ELSE 259 -- being made: SCHEDULED PENDING CANCELLED
+        END >> type) & 1
+    )
+) STRICT, WITHOUT ROWID;
+
+-- Tags of runs, for lists by tag. The tags themselves, in order, are in run.tags.
+CREATE TABLE run_tag (
+    tag TEXT NOT NULL,
+    run INTEGER NOT NULL,
+    PRIMARY KEY (tag, run)
+) STRICT, WITHOUT ROWID;
+
+-- Fires of a schedule that made no run, and why.
+CREATE TABLE skipped_fire (
+    number     INTEGER PRIMARY KEY,
+    deployment TEXT NOT NULL,
+    schedule   TEXT NOT NULL,
+    first      INTEGER NOT NULL,
+    last       INTEGER NOT NULL CHECK (last >= first),
+    count      INTEGER NOT NULL CHECK (count >= 1),
+    exact      INTEGER NOT NULL CHECK (exact IN (0, 1)),
+    reason     TEXT NOT NULL,
+    at         INTEGER NOT NULL
+) STRICT;
+
+CREATE INDEX skipped_fire_deployment ON skipped_fire (deployment, number);
+
+CREATE TABLE task_run (
+    number         INTEGER PRIMARY KEY,
+    id             TEXT NOT NULL CHECK (length(id) = 36),
+    run            INTEGER NOT NULL,
+    name           TEXT NOT NULL,
+    task_key       TEXT NOT NULL,
+    dynamic_key    TEXT NOT NULL,
+    state_type     INTEGER NOT NULL CHECK (state_type BETWEEN 0 AND 8),
+    state_name     TEXT CHECK (state_name <> ''),
+    state_at       INTEGER NOT NULL,
+    state_message  TEXT,
+    state_data     TEXT,
+    state_number   INTEGER NOT NULL CHECK (state_number >= 1),
+    attempt        INTEGER NOT NULL CHECK (attempt >= 0),
+    tags           TEXT,
+    created        INTEGER NOT NULL,
+    expected_start INTEGER,
+    start_time     INTEGER,
+    end_time       INTEGER,
+    run_time       INTEGER NOT NULL CHECK (run_time >= 0),
+    cache_key      TEXT
+) STRICT;
+
+CREATE UNIQUE INDEX task_run_id ON task_run (id);
+CREATE INDEX task_run_of_run ON task_run (run);
+
+-- Lines that runs printed or logged, in the order they were written. `logger` NULL is "print".
+CREATE TABLE log (
+    number      INTEGER PRIMARY KEY,
+    run         INTEGER NOT NULL,
+    at          INTEGER NOT NULL,
+    level       INTEGER NOT NULL CHECK (level >= 0),
+    logger      TEXT,
+    message     TEXT NOT NULL,
+    task_run_id TEXT
+) STRICT;
+
+CREATE INDEX log_of_run ON log (run);
+
+-- JSON documents by key and version. They outlive their run.
+CREATE TABLE artifact (
+    number      INTEGER PRIMARY KEY,
+    id          TEXT NOT NULL UNIQUE CHECK (length(id) = 36),
+    key         TEXT,
+    version     INTEGER NOT NULL CHECK (version >= 1),
+    type        TEXT NOT NULL,
+    text        TEXT NOT NULL,
+    description TEXT,
+    run_id      TEXT,
+    task_run_id TEXT,
+    deployment  TEXT,
+    created     INTEGER NOT NULL
+) STRICT;
+
+CREATE UNIQUE INDEX artifact_version ON artifact (key, version) WHERE key IS NOT NULL;
+CREATE INDEX artifact_of_run ON artifact (run_id) WHERE run_id IS NOT NULL;
+CREATE INDEX artifact_keyless ON artifact (created) WHERE key IS NULL;
+
+-- Deployments, queues and pools as the configuration last stated them; `gone` since when it no longer does.
+CREATE TABLE catalogue (
+    kind     TEXT NOT NULL CHECK (kind IN ('deployment', 'work_queue', 'work_pool')),
+    name     TEXT NOT NULL,
+    id       TEXT NOT NULL UNIQUE CHECK (length(id) = 36),
+    document TEXT NOT NULL,
+    created  INTEGER NOT NULL,
+    updated  INTEGER NOT NULL,
+    gone     INTEGER,
+    PRIMARY KEY (kind, name)
+) STRICT, WITHOUT ROWID;
+
+-- What a person set by hand over the configuration's word. Values are JSON.
+CREATE TABLE override (
+    kind       TEXT NOT NULL,
+    name       TEXT NOT NULL,
+    key        TEXT NOT NULL,
+    value      TEXT NOT NULL,
+    file_value TEXT,
+    at         INTEGER NOT NULL,
+    by         TEXT NOT NULL,
+    PRIMARY KEY (kind, name, key)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE variable (
+    name    TEXT PRIMARY KEY,
+    value   TEXT NOT NULL,
+    tags    TEXT,
+    created INTEGER NOT NULL,
+    updated INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- Runs as people read them.
+CREATE VIEW flow_run AS
+SELECT
+    run.seq, run.id, run.name, route.flow, route.deployment, route.work_pool, route.work_queue,
+    schedule.identity AS schedule, run.due, run.expected_start,
+    CASE run.state_type
+        WHEN 0 THEN 'SCHEDULED' WHEN 1 THEN 'PENDING' WHEN 2 THEN 'RUNNING' WHEN 3 THEN 'PAUSED'
+        WHEN 4 THEN 'CANCELLING' WHEN 5 THEN 'COMPLETED' WHEN 6 THEN 'FAILED' WHEN 7 THEN 'CRASHED'
+        ELSE 'CANCELLED'
+    END AS state,
+    run.state_type, run.state_name, run.state_number, run.attempt, run.retries_used, owner.name AS owner,
+    run.created, run.created_by, run.start_time, run.end_time, run.run_time, run.parameters, run.tags,
+    run.idempotency_key
+FROM run
+JOIN route ON route.number = run.route
+LEFT JOIN schedule ON schedule.number = run.schedule
+LEFT JOIN owner ON owner.number = run.owner;

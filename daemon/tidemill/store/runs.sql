@@ -1,0 +1,131 @@
+-- Make runs. One that is there already by (schedule, due) or by idempotency key is passed over.
+-- A row: seq, id, name, route, schedule, due, expected start, state type, state name, attempt, owner, created,
+-- created by, start, end, parameters, tags, idempotency key.
+-- name: create
+INSERT INTO run (
+    seq, id, name, route, schedule, due, expected_start, state_type, state_name, attempt, owner, created, created_by,
+    start_time, end_time, parameters, tags, idempotency_key
+)
+SELECT
+    json_extract(e.value, '$[0]'), json_extract(e.value, '$[1]'), json_extract(e.value, '$[2]'),
+    json_extract(e.value, '$[3]'), json_extract(e.value, '$[4]'), json_extract(e.value, '$[5]'),
+    json_extract(e.value, '$[6]'), json_extract(e.value, '$[7]'), json_extract(e.value, '$[8]'),
+    json_extract(e.value, '$[9]'), json_extract(e.value, '$[10]'), json_extract(e.value, '$[11]'),
+    json_extract(e.value, '$[12]'), json_extract(e.value, '$[13]'), json_extract(e.value, '$[14]'),
+    json_extract(e.value, '$[15]'), json_extract(e.value, '$[16]'), json_extract(e.value, '$[17]')
+FROM json_each(:rows) AS e WHERE true
+ON CONFLICT (schedule, due) WHERE schedule IS NOT NULL DO NOTHING
+ON CONFLICT (idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING;
+
+-- Which of these row numbers there are.
+-- name: existing
+SELECT json_group_array(run.seq) FROM json_each(:seqs) AS e CROSS JOIN run ON run.seq = e.value;
+
+-- A row: tag, run.
+-- name: tag
+INSERT INTO run_tag (tag, run)
+SELECT json_extract(e.value, '$[0]'), json_extract(e.value, '$[1]') FROM json_each(:rows) AS e WHERE true
+ON CONFLICT DO NOTHING;
+
+-- Change runs that still have the state number they were decided on.
+-- A row: seq, number decided on, state type, state name, state number, attempt, retries used, owner, expected start,
+-- start, end, run time.
+-- name: transition
+UPDATE run
+SET
+    state_type = json_extract(e.value, '$[2]'), state_name = json_extract(e.value, '$[3]'),
+    state_number = json_extract(e.value, '$[4]'), attempt = json_extract(e.value, '$[5]'),
+    retries_used = json_extract(e.value, '$[6]'), owner = json_extract(e.value, '$[7]'),
+    expected_start = json_extract(e.value, '$[8]'), start_time = json_extract(e.value, '$[9]'),
+    end_time = json_extract(e.value, '$[10]'), run_time = json_extract(e.value, '$[11]')
+FROM json_each(:rows) AS e
+WHERE run.seq = json_extract(e.value, '$[0]') AND run.state_number = json_extract(e.value, '$[1]');
+
+-- Which of these runs still have the state number they were decided on. A row: seq, number decided on.
+-- name: unchanged
+SELECT json_group_array(run.seq)
+FROM json_each(:rows) AS e
+CROSS JOIN run ON run.seq = json_extract(e.value, '$[0]') AND run.state_number = json_extract(e.value, '$[1]');
+
+-- Which of these runs were never started.
+-- name: never_started
+SELECT json_group_array(run.seq)
+FROM json_each(:seqs) AS e CROSS JOIN run ON run.seq = e.value AND run.state_type = 0 AND run.attempt = 0;
+
+-- Runs in the order of their row numbers given, whole.
+-- name: documents
+SELECT json_group_array(json_array(
+    run.seq, run.id, run.name, route.flow, route.deployment, route.work_pool, route.work_queue,
+    json(run.parameters), json(run.tags), schedule.identity, run.due, run.expected_start,
+    run.state_type, run.state_name, history.at, history.message, json(iif(:data, history.data, NULL)),
+    run.state_number, run.attempt, run.retries_used, owner.name, run.created, run.created_by, run.start_time,
+    run.end_time, run.run_time, run.idempotency_key
+))
+FROM json_each(:seqs) AS e
+CROSS JOIN run ON run.seq = e.value
+CROSS JOIN route ON route.number = run.route
+CROSS JOIN history ON history.run = run.seq AND history.number = run.state_number
+LEFT JOIN schedule ON schedule.number = run.schedule
+LEFT JOIN owner ON owner.number = run.owner;
+
+-- name: last_seq
+SELECT ifnull(max(seq), 0) FROM run;
+
+-- Row numbers of runs that wait to start and are due, earliest first.
+-- name: due
+SELECT json_group_array(seq)
+FROM (
+    SELECT seq FROM run WHERE state_type = 0 AND expected_start <= :until ORDER BY expected_start, seq LIMIT :limit
+);
+
+-- When the earliest waiting run is to start.
+-- name: next_expected
+SELECT min(expected_start) FROM run WHERE state_type = 0;
+
+-- Row numbers of runs taken and not finished, oldest first.
+-- name: unfinished
+SELECT json_group_array(seq)
+FROM (SELECT seq FROM run WHERE state_type IN (1, 2, 3, 4) ORDER BY seq LIMIT :limit);
+
+-- Row numbers of a deployment's runs that wait to start, earliest first.
+-- name: upcoming_of
+SELECT json_group_array(seq)
+FROM (
+    SELECT run.seq
+    FROM run CROSS JOIN route ON route.number = run.route
+    WHERE run.state_type = 0 AND route.deployment = :deployment
+    ORDER BY run.expected_start, run.seq LIMIT :limit
+);
+
+-- name: by_id
+SELECT json_group_array(seq) FROM run WHERE id = :id;
+
+-- By the beginning of the id: from it, to before its successor.
+-- name: by_id_prefix
+SELECT json_group_array(seq) FROM (SELECT seq FROM run WHERE id >= :from AND id < :to ORDER BY id DESC LIMIT :limit);
+
+-- name: by_name
+SELECT json_group_array(seq) FROM (SELECT seq FROM run WHERE name = :name ORDER BY seq DESC LIMIT :limit);
+
+-- Deleting runs takes what belongs to them; artifacts stay.
+-- name: delete
+DELETE FROM run WHERE seq IN (SELECT value FROM json_each(:seqs));
+
+-- name: delete_history
+DELETE FROM history WHERE run IN (SELECT value FROM json_each(:seqs));
+
+-- name: delete_logs
+DELETE FROM log WHERE run IN (SELECT value FROM json_each(:seqs));
+
+-- name: delete_task_runs
+DELETE FROM task_run WHERE run IN (SELECT value FROM json_each(:seqs));
+
+-- name: tags_of
+SELECT json_group_array(json_array(t.value, run.seq))
+FROM json_each(:seqs) AS e CROSS JOIN run ON run.seq = e.value, json_each(run.tags) AS t
+WHERE run.tags IS NOT NULL;
+
+-- A row: tag, run.
+-- name: untag
+DELETE FROM run_tag
+WHERE (tag, run) IN (SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(:rows));

@@ -1,0 +1,26 @@
+-- Cursors: how far each schedule was dealt with. A row: deployment, identity, last due. They never go back.
+-- name: advance
+INSERT INTO schedule (deployment, identity, last_due)
+SELECT json_extract(e.value, '$[0]'), json_extract(e.value, '$[1]'), json_extract(e.value, '$[2]')
+FROM json_each(:rows) AS e WHERE true
+ON CONFLICT (deployment, identity) DO UPDATE SET last_due = max(ifnull(last_due, excluded.last_due), excluded.last_due);
+
+-- name: cursors
+SELECT json_group_array(json_array(deployment, identity, last_due)) FROM schedule WHERE last_due IS NOT NULL;
+
+-- A row: deployment, schedule, first, last, count, exact, reason, at.
+-- name: skip
+INSERT INTO skipped_fire (deployment, schedule, first, last, count, exact, reason, at)
+SELECT
+    json_extract(e.value, '$[0]'), json_extract(e.value, '$[1]'), json_extract(e.value, '$[2]'),
+    json_extract(e.value, '$[3]'), json_extract(e.value, '$[4]'), json_extract(e.value, '$[5]'),
+    json_extract(e.value, '$[6]'), json_extract(e.value, '$[7]')
+FROM json_each(:rows) AS e;
+
+-- name: skipped
+SELECT json_group_array(json_array(deployment, schedule, first, last, count, exact, reason, at))
+FROM (SELECT * FROM skipped_fire ORDER BY number DESC LIMIT :limit OFFSET :offset);
+
+-- name: skipped_of
+SELECT json_group_array(json_array(deployment, schedule, first, last, count, exact, reason, at))
+FROM (SELECT * FROM skipped_fire WHERE deployment = :deployment ORDER BY number DESC LIMIT :limit OFFSET :offset);
