@@ -11,8 +11,8 @@ import msgspec
 class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
     """``retries`` further attempts; the n-th waits ``delays[n]`` (the last one repeats), stretched by up to ``jitter``.
 
-    ``jitter`` 0.3 means: between the delay and 1.3 times the delay. ``cap`` bounds what a server may ask for
-    (Retry-After).
+    ``jitter`` 0.3 means: between the delay and 1.3 times the delay. ``max_delay`` bounds what ``backoff`` makes of the
+    last delay, not a delay that is stated. ``cap`` bounds what a server may ask for (Retry-After).
     """
 
     retries: int = 0
@@ -33,12 +33,13 @@ def retry_delay(
     if used >= policy.retries:
         return None
     delays = policy.delays or (timedelta(0),)
-    beyond = max(0, used - (len(delays) - 1))
     delay = delays[min(used, len(delays) - 1)]
-    if policy.backoff > 1.0 and beyond:
-        # Bounded before the multiplication: a thousandth retry must not overflow.
-        factor = policy.backoff ** min(beyond, 64)
-        delay = min(policy.max_delay, delay * min(factor, 1e9)) if delay < policy.max_delay else delay
+    beyond = used - (len(delays) - 1)
+    if beyond > 0 and policy.backoff > 1.0 and timedelta(0) < delay < policy.max_delay:
+        try:
+            delay = min(policy.max_delay, delay * policy.backoff**beyond)
+        except OverflowError:  # a thousandth retry
+            delay = policy.max_delay
     if policy.jitter:
         delay *= 1.0 + policy.jitter * source.random()
     if asked is not None:
