@@ -1,0 +1,34 @@
+"""The TOML file: from text to settings that hold, or to a list of everything that is wrong with it."""
+
+from tidemill.config.last_good import load_last_good, save_last_good
+from tidemill.config.loading import Loaded, load
+from tidemill.config.sample import init_text
+from tidemill.config.secrets import SecretError, resolve_secret
+from tidemill.config.settings import (
+    ApiSettings,
+    DaemonSettings,
+    LogFormat,
+    LogLevel,
+    LogSettings,
+    RetentionSettings,
+    Settings,
+)
+from tidemill.config.timezone import machine_zone
+
+__all__ = [
+    "ApiSettings",
+    "DaemonSettings",
+    "Loaded",
+    "LogFormat",
+    "LogLevel",
+    "LogSettings",
+    "RetentionSettings",
+    "SecretError",
+    "Settings",
+    "init_text",
+    "load",
+    "load_last_good",
+    "machine_zone",
+    "resolve_secret",
+    "save_last_good",
+]

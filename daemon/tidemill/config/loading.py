@@ -1,0 +1,175 @@
+"""From files to settings: everything is checked, everything wrong is said at once."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from tidemill.config.deployments import Secrets, read_deployment
+from tidemill.config.documents import Document, key_path
+from tidemill.config.faults import Faults, Wrong
+from tidemill.config.files import Sources, gather
+from tidemill.config.keys import API, DAEMON, LOG, RETENTION, VALUES, Keys
+from tidemill.config.queues import read_lines
+from tidemill.config.settings import ApiSettings, DaemonSettings, LogSettings, RetentionSettings, Settings
+from tidemill.config.tables import Tables, read_keys
+from tidemill.config.timezone import machine_zone
+from tidemill.core.schedules import CompiledSchedule
+from tidemill.errors import ConfigError, Fault
+
+_LOOPBACK = ("127.", "[::1]:", "localhost:", "unix:")
+
+
+class Loaded:
+    """Settings that hold, and where in which file they were written."""
+
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        warnings: tuple[Fault, ...],
+        documents: tuple[Document, ...],
+        compiled: Mapping[str, tuple[CompiledSchedule, ...]],
+        tables: Tables,
+    ) -> None:
+        self.settings = settings
+        self.warnings = warnings
+        self.documents = documents
+        self.compiled = compiled  # by deployment, in the order of its schedules: cron is dear to read twice
+        self._tables = tables
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The absolute paths of all files that were read, the main one first."""
+        return tuple(document.path for document in self.documents)
+
+    @property
+    def text_hash(self) -> str:
+        """A hash of all names and texts: equal where nothing was edited."""
+        return text_hash(self.documents)
+
+    def locate(self, key: str) -> tuple[str, int, int]:
+        """Return file, line and column of a dotted key such as ``deployments.daily.parameters.url``.
+
+        A parameter in the short form is found beside the other keys. A key that is not written is told at the nearest
+        one above it; line and column are 0 where nothing of it is.
+        """
+        path = key_path(key)
+        entry = self._tables.entry_of(path)
+        if entry is None:
+            return self.documents[0].label, 0, 0
+        path = entry.path + path[len(entry.path) :]
+        if path[0] == "deployments" and path[2:3] == ("parameters",) and path not in entry.document.positions.places:
+            short = path[:2] + path[3:]
+            if short[:3] in entry.document.positions.places and len(short) > 2:
+                path = short
+        return (entry.document.label, *entry.document.place(path))
+
+    def fault(self, key: str, problem: str, remedy: str = "") -> Fault:
+        """Return a fault of a dotted key that was found after the load: an entrypoint, a built-in's parameter."""
+        file, line, column = self.locate(key)
+        return Fault(file=file, line=line, column=column, key=key, problem=problem, remedy=remedy)
+
+
+def text_hash(documents: tuple[Document, ...]) -> str:
+    """Return a hash of the files' names and texts."""
+    digest = hashlib.sha256()
+    for document in documents:
+        for raw in (os.fsencode(document.path), document.text.encode()):
+            digest.update(len(raw).to_bytes(8, "big") + raw)
+    return digest.hexdigest()
+
+
+def load(path: Path, *, made_dir: Path | None = None, environ: Mapping[str, str]) -> Loaded:
+    """Read and check the file, its includes and ``made_dir/*.toml``.
+
+    ``environ`` is where ``TZ``, ``CREDENTIALS_DIRECTORY`` and secrets of the form ``{ env = … }`` are looked up.
+    Raises :class:`ConfigError` with every fault in every file.
+    """
+    faults = Faults()
+    sources = gather(path, made_dir, faults)
+    return build(sources, environ=environ, faults=faults)
+
+
+def build(sources: Sources, *, environ: Mapping[str, str], faults: Faults, lenient_secrets: bool = False) -> Loaded:
+    """Check what the files say and return the settings; raises :class:`ConfigError`.
+
+    ``lenient_secrets``: a missing secret is a warning; the runs that need it will fail and say so.
+    """
+    documents = sources.documents
+    tables = Tables()
+    parsed = [(d, data) for d, data in zip(documents, sources.data, strict=True) if data is not None]
+    if not parsed:
+        raise ConfigError(faults.all(documents))
+    tables.merge(parsed, faults)
+    # Of a file that did not parse nothing is known, so nothing is said of names that might be in it.
+    unsure = faults if sources.complete else Faults()
+    daemon = _daemon(tables, parsed[0][0], environ, faults)
+    api = ApiSettings(**_single(tables, "api", API, faults))
+    _warn_of_open_api(tables, api, faults)
+    secrets = Secrets(environ, lenient_secrets)
+    reads = [
+        read
+        for name, entry in tables.named["deployments"].items()
+        if (read := read_deployment(name, entry, daemon, secrets, faults)) is not None
+    ]
+    lines = read_lines(tables, reads, unsure)
+    settings = Settings(
+        daemon=daemon,
+        api=api,
+        retention=RetentionSettings(**_single(tables, "retention", RETENTION, faults)),
+        log=LogSettings(**_single(tables, "log", LOG, faults)),
+        deployments=MappingProxyType(lines.deployments),
+        work_queues=MappingProxyType(lines.work_queues),
+        work_pools=MappingProxyType(lines.work_pools),
+        variables=MappingProxyType(_values(tables, "variables", faults)),
+        tag_limits=MappingProxyType(_values(tables, "tag_limits", faults)),
+    )
+    if faults:
+        raise ConfigError(faults.all(documents))
+    return Loaded(
+        settings=settings,
+        warnings=faults.warnings(documents),
+        documents=documents,
+        compiled=MappingProxyType({read.deployment.name: read.schedules for read in reads}),
+        tables=tables,
+    )
+
+
+def _single(tables: Tables, table: str, keys: Keys, faults: Faults) -> dict[str, Any]:
+    entry = tables.single.get(table)
+    return {} if entry is None else read_keys(entry, keys, faults)
+
+
+def _daemon(tables: Tables, main: Document, environ: Mapping[str, str], faults: Faults) -> DaemonSettings:
+    values = _single(tables, "daemon", DAEMON, faults)
+    values.setdefault("flows", main.path.parent / "flows")
+    if "timezone" not in values:
+        values["timezone"] = machine_zone(environ)
+    return DaemonSettings(**values)
+
+
+def _warn_of_open_api(tables: Tables, api: ApiSettings, faults: Faults) -> None:
+    entry = tables.single.get("api")
+    for number, address in enumerate(api.listen):
+        if entry is not None and not address.startswith(_LOOPBACK):
+            problem = f'"{address}" is reached from other machines, and the API asks nobody who they are'
+            listed = isinstance(entry.value["listen"], list)
+            path = ("api", "listen", number) if listed else ("api", "listen")
+            faults.warn(entry.document, path, problem, "listen on 127.0.0.1, behind a proxy that asks")
+
+
+def _values(tables: Tables, table: str, faults: Faults) -> dict[str, Any]:
+    found = {}
+    for name, entry in tables.named[table].items():
+        try:
+            found[name] = VALUES[table].kind.convert(entry.value, entry.folder)
+        except Wrong as wrong:
+            faults.wrong(entry.document, entry.path, wrong)
+    return found
+
+
