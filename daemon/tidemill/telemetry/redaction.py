@@ -131,7 +131,9 @@ class Redactor:
     def holds_secret(self, text: str) -> bool:
         """Say whether :meth:`text` would change ``text``: one search, however many lines it has."""
         search = self._search()
-        return (search.regex is not None and search.regex.search(text) is not None) or text.strip() in search.short
+        if search.regex is not None and search.regex.search(text) is not None:
+            return True
+        return bool(search.short) and text.strip() in search.short
 
     @property
     def empty(self) -> bool:

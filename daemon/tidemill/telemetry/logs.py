@@ -1,0 +1,217 @@
+"""The daemon's log: events of runs and records of stdlib logging, in one form, through one sink, without secrets."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import tzinfo
+from typing import TextIO
+
+from tidemill import systemd
+from tidemill.clock import Clock
+from tidemill.core.events import Event
+from tidemill.core.runs import FlowRun, LogRow
+from tidemill.telemetry.entries import LONGEST_TEXT, Entry, of_record, one_line_error, redacted
+from tidemill.telemetry.floods import FloodGate
+from tidemill.telemetry.formats import Format, HumanFormat, JsonFormat, LogfmtFormat, journal
+from tidemill.telemetry.redaction import Redactor
+from tidemill.telemetry.sentences import entries_of, entry_of_output
+from tidemill.telemetry.sink import DescriptorSink, Sink, StreamSink
+
+FORMATS = ("auto", "human", "logfmt", "json")
+LEVELS: Mapping[str, int] = {
+    "debug": logging.DEBUG,
+    "info": logging.INFO,
+    "warning": logging.WARNING,
+    "error": logging.ERROR,
+    "critical": logging.CRITICAL,
+}
+# Stdlib records that may come at once; a burst beyond it is cut at the rate of ``[log] max_lines_per_second``.
+BURST = 1_000
+# The loggers that have a level of their own; None: the configured one. httpx tells each request with its URL at info: a
+# run's own business, and the URL may carry a secret.
+_LOGGERS: Mapping[str, int | None] = {"tidemill": None, "httpx": logging.WARNING, "httpcore": logging.WARNING}
+
+
+class EventLog:
+    """Writes each group of events in one write. Never waits; may be used from any thread.
+
+    ``handler`` is the stdlib logging handler that feeds the same sink.
+    """
+
+    def __init__(
+        self,
+        sink: Sink,
+        form: Format,
+        *,
+        redactor: Redactor,
+        clock: Clock,
+        level: int = logging.INFO,
+        max_lines_per_second: float = 1000,
+    ) -> None:
+        self._sink = sink
+        self._form = form
+        self._redactor = redactor
+        self._least = level
+        gate = FloodGate(rate=max_lines_per_second, burst=max(BURST, max_lines_per_second), clock=clock)
+        self.handler = LogHandler(self, gate, clock)
+        self.handler.setLevel(level)
+
+    @property
+    def level(self) -> int:
+        """The least level that is written."""
+        return self._least
+
+    @property
+    def dropped(self) -> int:
+        """How many lines nobody took off our hands."""
+        return self._sink.dropped
+
+    def write(self, events: Sequence[Event]) -> None:
+        """Tell a committed group's events."""
+        self.put([entry for event in events for entry in entries_of(event, self._least)])
+
+    def output(self, lines: Sequence[tuple[FlowRun, LogRow]]) -> None:
+        """Tell what runs printed and logged."""
+        self.put([entry_of_output(run, row) for run, row in lines if row.level >= self._least])
+
+    def put(self, entries: Sequence[Entry]) -> None:
+        """Write entries as they are, whatever their level."""
+        if not entries:
+            return
+        lines = [self._form(entry) for entry in entries]
+        text = "\n".join(lines) + "\n"
+        redactor = self._redactor
+        # One search over the whole group, in which nearly always nothing is found. Where it is, the parts are masked
+        # before they get their form: masking the form could break it, or mask a time that looks like a secret.
+        if redactor.has_short or redactor.holds_secret(text) or max(map(len, lines)) > LONGEST_TEXT:
+            text = "".join(map(self._careful, entries, lines))
+        self._sink.write(text, len(lines))
+
+    def _careful(self, entry: Entry, line: str) -> str:
+        day, end, _ = line.rpartition("\n")  # the one thing a form may put before its line
+        return f"{day}{end}{self._form(redacted(entry, self._redactor))}\n"
+
+    def flush(self, timeout_s: float = 2.0) -> bool:
+        """Wait until what was written has left; False: it has not within the time."""
+        return self._sink.flush(timeout_s)
+
+    def close(self) -> None:
+        """Leave stdlib logging as Python starts it, tell what was cut, flush, and end."""
+        logging.captureWarnings(False)
+        root = logging.getLogger()
+        root.removeHandler(self.handler)
+        root.setLevel(logging.WARNING)
+        for name in _LOGGERS:
+            logging.getLogger(name).setLevel(logging.NOTSET)
+        self.handler.close()
+        self._sink.close()
+
+
+class LogHandler(logging.Handler):
+    """Hands stdlib records to the event log, cutting floods."""
+
+    def __init__(self, log: EventLog, gate: FloodGate, clock: Clock) -> None:
+        super().__init__()
+        self._log = log
+        self._gate = gate
+        self._clock = clock
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            admitted, dropped = self._gate.pass_one()
+            if dropped:
+                self._tell_dropped(dropped)
+            if admitted:
+                self._log.put([of_record(record, self._clock.now())])
+        except Exception as error:  # arguments that do not fit must not end the code that logs them
+            # Not handleError: it prints the record to stderr, secrets and all.
+            message = f"a record of {record.name} could not be written: {one_line_error(error)}"
+            self._log.put([Entry(self._clock.now(), logging.ERROR, "log", message, {}, True)])
+
+    def flush(self) -> None:
+        self._log.flush()
+
+    def close(self) -> None:
+        if dropped := self._gate.close():
+            self._tell_dropped(dropped)
+        super().close()
+
+    def _tell_dropped(self, count: int) -> None:
+        self._log.put([dropped_entry(count, self._clock)])
+
+
+def dropped_entry(count: int, clock: Clock) -> Entry:
+    """Return the line that stands where ``count`` lines are missing."""
+    message = f"{count} line{'' if count == 1 else 's'} dropped"
+    return Entry(clock.now(), logging.WARNING, "log", message, {"dropped": count}, True)
+
+
+def setup(
+    *,
+    redactor: Redactor,
+    clock: Clock,
+    format: str = "auto",
+    level: str = "info",
+    stream: TextIO | None = None,
+    under_journald: bool | None = None,
+    max_lines_per_second: float = 1000,
+    zone: tzinfo | None = None,
+    environ: Mapping[str, str] = os.environ,
+) -> EventLog:
+    """Send stdlib logging and run events to ``stream`` (None: stdout); end it with :meth:`EventLog.close`.
+
+    "auto" is the form for people. Under the journal (None: found out by JOURNAL_STREAM) it has no time, and every line
+    begins with a priority. Colours stand on a terminal, unless NO_COLOR is set or TERM is "dumb". ``zone`` is what
+    people read times in (None: the machine's). Loggers of libraries are heard from warnings on, and at level "debug"
+    from info on. Raises ``ValueError`` for a format or level that does not exist.
+    """
+    if format not in FORMATS:
+        raise ValueError(f"{format!r} is no log format: one of {', '.join(FORMATS)}")
+    if level not in LEVELS:
+        raise ValueError(f"{level!r} is no log level: one of {', '.join(LEVELS)}")
+    target = sys.stdout if stream is None else stream
+    descriptor = _descriptor(target)
+    if under_journald is None:
+        under_journald = descriptor is not None and systemd.is_journal(descriptor, environ)
+    form = _form(format, target, under_journald=under_journald, zone=zone, environ=environ)
+    sink: Sink = StreamSink(target)
+    if descriptor is not None:
+        target.flush()
+        sink = DescriptorSink(descriptor, notice=lambda count: f"{form(dropped_entry(count, clock))}\n")
+    log = EventLog(
+        sink, form, redactor=redactor, clock=clock, level=LEVELS[level], max_lines_per_second=max_lines_per_second
+    )
+    logging.captureWarnings(True)
+    root = logging.getLogger()
+    root.addHandler(log.handler)
+    root.setLevel(logging.INFO if level == "debug" else max(logging.WARNING, LEVELS[level]))
+    for name, least in _LOGGERS.items():
+        logging.getLogger(name).setLevel(LEVELS[level] if least is None else least)
+    return log
+
+
+def _descriptor(stream: TextIO) -> int | None:
+    try:
+        return stream.fileno()
+    except (OSError, AttributeError):  # a text buffer
+        return None
+
+
+def _form(
+    name: str, stream: TextIO, *, under_journald: bool, zone: tzinfo | None, environ: Mapping[str, str]
+) -> Format:
+    form: Format
+    if name == "json":
+        form = JsonFormat()
+    elif name == "logfmt":
+        form = LogfmtFormat()
+    elif under_journald:
+        form = HumanFormat(times="none")
+    else:
+        terminal = stream.isatty()
+        colour = terminal and not environ.get("NO_COLOR") and environ.get("TERM") != "dumb"
+        form = HumanFormat(times="short" if terminal else "full", colour=colour, zone=zone)
+    return journal(form, systemd.priority) if under_journald else form

@@ -1,0 +1,153 @@
+"""The sentences in which the log tells what happened to runs, artifacts and schedules."""
+
+from __future__ import annotations
+
+import logging
+from datetime import datetime
+from typing import Any
+
+from tidemill.core.events import ArtifactStored, Event, FiresSkipped, RunChanged, RunDeleted
+from tidemill.core.runs import FlowRun, LogRow, SkippedFire
+from tidemill.core.states import TERMINAL, State, StateType
+from tidemill.telemetry.entries import Entry
+
+DEBUG, INFO, WARNING, ERROR = logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR
+
+# How loud each state is, by its name; what is not named goes by its type.
+LEVEL_OF_NAME = {
+    "Late": WARNING,
+    "AwaitingRetry": WARNING,
+    "AwaitingConcurrencySlot": DEBUG,
+    "Skipped": WARNING,
+}
+LEVEL_OF_TYPE = {
+    StateType.SCHEDULED: DEBUG,  # made by a schedule; INFO where somebody asked for it
+    StateType.PENDING: DEBUG,
+    StateType.RUNNING: INFO,
+    StateType.PAUSED: INFO,
+    StateType.CANCELLING: INFO,
+    StateType.COMPLETED: INFO,
+    StateType.FAILED: ERROR,
+    StateType.CRASHED: ERROR,
+    StateType.CANCELLED: INFO,
+}
+# Names that are no words of a sentence.
+WORDS = {
+    "AwaitingRetry": "Awaiting retry",
+    "AwaitingConcurrencySlot": "Awaiting a concurrency slot",
+    "TimedOut": "Timed out",
+    "NotReady": "Not ready",
+}
+_LATE_S = 1.0  # a start this long after its time is worth saying
+
+
+def entries_of(event: Event, least: int) -> list[Entry]:
+    """Return the lines of an event that are as loud as ``least``, in order."""
+    match event:
+        case RunChanged():
+            return _run_changed(event, least)
+        case ArtifactStored(artifact=artifact):
+            if least > INFO:
+                return []
+            version = f" version {artifact.version}" if artifact.version else ""
+            what = f"{artifact.key or 'without a key'}{version} ({artifact.type}, {len(artifact.text)} characters)"
+            fields = {"artifact": artifact.key, "deployment": artifact.deployment, "run_id": artifact.run_id}
+            return [
+                Entry(
+                    artifact.created,
+                    INFO,
+                    artifact.deployment or "artifact",
+                    f"Artifact {what}",
+                    _present(fields),
+                    True,
+                )
+            ]
+        case FiresSkipped(skipped=skipped):
+            return [_skipped(skipped)] if least <= INFO else []
+        case RunDeleted():
+            return []  # counted by who deletes: retention, or a person's command
+
+
+def _run_changed(event: RunChanged, least: int) -> list[Entry]:
+    run = event.run
+    found = []
+    for state in event.states:
+        level = _level(run, state, event.before)
+        if level >= least:
+            fields = {"run": run.name, "run_id": run.id, "state": state.name, "attempt": run.attempt}
+            if run.deployment is not None:
+                fields["deployment"] = run.deployment
+            if state.type in TERMINAL:
+                fields["seconds"] = round(run.run_time_s, 6)
+            found.append(Entry(state.timestamp, level, subject_of(run), _sentence(run, state), fields, True))
+    return found
+
+
+def _level(run: FlowRun, state: State, before: State | None) -> int:
+    level = LEVEL_OF_NAME.get(state.name) or LEVEL_OF_TYPE[state.type]
+    asked_for = state.name == "Scheduled" and (before is not None or run.created_by != "schedule")
+    return INFO if asked_for else level
+
+
+def _sentence(run: FlowRun, state: State) -> str:
+    words = WORDS.get(state.name, state.name)
+    match state.type:
+        case StateType.COMPLETED:
+            words = f"{words} in {seconds(run.run_time_s)}"
+        case StateType.FAILED | StateType.CRASHED if run.attempt:
+            words = f"{words} after {seconds(run.run_time_s)}"
+        case StateType.RUNNING:
+            late_s = (state.timestamp - run.expected_start).total_seconds()
+            if run.attempt > 1:
+                words = f"{words}, attempt {run.attempt}"
+            if late_s >= _LATE_S:
+                words = f"{words}, {seconds(late_s)} late"
+        case StateType.SCHEDULED if state.name == "AwaitingRetry":
+            words = f"{words} in {seconds((run.expected_start - state.timestamp).total_seconds())}"
+        case StateType.SCHEDULED if state.name == "Scheduled" and run.created_by != "schedule":
+            words = f"{words} by {run.created_by}"
+    return f"{words}: {state.message}" if state.message else words
+
+
+def _skipped(skipped: SkippedFire) -> Entry:
+    count = f"{'' if skipped.exact else 'more than '}{skipped.count} fire{'' if skipped.count == 1 else 's'}"
+    when = _instant(skipped.first)
+    if skipped.last != skipped.first:
+        when = f"{when} to {_instant(skipped.last)}"
+    fields = {"deployment": skipped.deployment, "schedule": skipped.schedule, "skipped": skipped.count}
+    return Entry(skipped.at, INFO, skipped.deployment, f"Skipped {count}, {when}: {skipped.reason}", fields, True)
+
+
+def _instant(at: datetime) -> str:
+    return f"{at:%Y-%m-%d %H:%M:%SZ}"
+
+
+def entry_of_output(run: FlowRun, row: LogRow) -> Entry:
+    """Return the line of something that a run printed or logged."""
+    fields = {"run": run.name, "run_id": run.id, "deployment": run.deployment, "logger": row.logger}
+    if row.task_run_id is not None:
+        fields["task_run_id"] = row.task_run_id
+    return Entry(row.at, row.level, subject_of(run), f"> {row.message}", _present(fields), True)
+
+
+def subject_of(run: FlowRun) -> str:
+    """Return a run as people speak of it: its deployment, or its flow, and its own name."""
+    return f"{run.deployment or run.flow} {run.name}"
+
+
+def _present(fields: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in fields.items() if value is not None}
+
+
+def seconds(duration_s: float) -> str:
+    """Return a duration as one reads it: ``4 ms``, ``0.2 s``, ``3 min 12 s``, ``2 h 5 min``."""
+    if duration_s < 0.0995:
+        return f"{max(0.0, duration_s) * 1000:.0f} ms"
+    if duration_s < 59.95:
+        return f"{duration_s:.1f} s"
+    whole = round(duration_s)
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    if whole < 172_800:
+        return f"{whole // 3600} h {whole % 3600 // 60} min"
+    return f"{whole // 86_400} d {whole % 86_400 // 3600} h"
