@@ -10,9 +10,12 @@ from __future__ import annotations
 import enum
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from typing import Generic, TypeVar
 
 import msgspec
+
+from tidemill.clock import from_us, to_us
 
 I = TypeVar("I")  # noqa: E741 - the item
 R = TypeVar("R")
@@ -46,3 +49,13 @@ def rows(values: Sequence[object]) -> str:
 def scalar(connection: sqlite3.Connection, statement: str, parameters: Mapping[str, object]) -> object:
     """Return the one value of a statement that answers one row."""
     return connection.execute(statement, parameters).fetchone()[0]
+
+
+def microseconds(when: datetime | None) -> int | None:
+    """Return an instant as a column keeps it."""
+    return None if when is None else to_us(when)
+
+
+def instant(us: int | None) -> datetime | None:
+    """Return the instant that a column keeps."""
+    return None if us is None else from_us(us)

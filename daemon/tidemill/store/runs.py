@@ -12,7 +12,7 @@ import msgspec
 from tidemill.clock import from_us, to_us
 from tidemill.core.runs import FlowRun, Transition
 from tidemill.store import history, references
-from tidemill.store.ops import Op, rows, scalar
+from tidemill.store.ops import Op, instant, microseconds, rows, scalar
 from tidemill.store.statements import load
 
 _SQL = load("runs")
@@ -59,14 +59,6 @@ class RunRow(msgspec.Struct, array_like=True, gc=False):
 _rows = msgspec.json.Decoder(list[RunRow])
 
 
-def _instant(us: int | None) -> datetime | None:
-    return None if us is None else from_us(us)
-
-
-def _us(when: datetime | None) -> int | None:
-    return None if when is None else to_us(when)
-
-
 def _run(row: RunRow) -> FlowRun:
     return FlowRun(
         seq=row.seq,
@@ -79,7 +71,7 @@ def _run(row: RunRow) -> FlowRun:
         parameters=row.parameters or {},
         tags=row.tags or (),
         schedule=row.schedule,
-        due=_instant(row.due),
+        due=instant(row.due),
         expected_start=from_us(row.expected_start),
         state=history.state(row.state_type, row.state_name, row.state_at, row.state_message, row.state_data),
         state_number=row.state_number,
@@ -88,8 +80,8 @@ def _run(row: RunRow) -> FlowRun:
         owner=row.owner,
         created=from_us(row.created),
         created_by=row.created_by or MADE_BY_SCHEDULE,
-        start_time=_instant(row.start_time),
-        end_time=_instant(row.end_time),
+        start_time=instant(row.start_time),
+        end_time=instant(row.end_time),
         run_time_s=row.run_time / 1e6,
         idempotency_key=row.idempotency_key,
     )
@@ -126,7 +118,7 @@ def insert(connection: sqlite3.Connection, runs: Sequence[FlowRun]) -> set[int]:
                         run.name,
                         routes[references.route_of(run)],
                         None if run.schedule is None else schedules[run.deployment or "", run.schedule],
-                        _us(run.due),
+                        microseconds(run.due),
                         to_us(run.expected_start),
                         history.NUMBER_OF[run.state.type],
                         history.stored_name(run.state),
@@ -134,8 +126,8 @@ def insert(connection: sqlite3.Connection, runs: Sequence[FlowRun]) -> set[int]:
                         None if run.owner is None else owners[run.owner,],
                         to_us(run.created),
                         None if run.created_by == MADE_BY_SCHEDULE else run.created_by,
-                        _us(run.start_time),
-                        _us(run.end_time),
+                        microseconds(run.start_time),
+                        microseconds(run.end_time),
                         history.stored_json(run.parameters or None),
                         history.stored_json(run.tags or None),
                         run.idempotency_key,
@@ -213,8 +205,8 @@ def _transition_pass(connection: sqlite3.Connection, items: list[Transition]) ->
                         run.retries_used,
                         None if run.owner is None else owners[run.owner,],
                         to_us(run.expected_start),
-                        _us(run.start_time),
-                        _us(run.end_time),
+                        microseconds(run.start_time),
+                        microseconds(run.end_time),
                         round(run.run_time_s * 1e6),
                     )
                     for item in items
@@ -257,9 +249,9 @@ def delete_never_started(connection: sqlite3.Connection, seqs: Sequence[int]) ->
 
 
 def _delete(connection: sqlite3.Connection, items: Sequence[int]) -> list[bool]:
-    there = set(_seqs.decode(str(scalar(connection, _SQL["existing"], {"seqs": rows(items)}))))
-    delete(connection, list(there))
-    return [seq in there for seq in items]
+    at_rest = set(_seqs.decode(str(scalar(connection, _SQL["at_rest"], {"seqs": rows(items)}))))
+    delete(connection, list(at_rest))
+    return [seq in at_rest for seq in items]
 
 
 CREATE_RUNS: Op[FlowRun, bool] = Op(name="create_runs", rank=10, apply=_create)
@@ -272,7 +264,10 @@ Written of the run: state, numbers, attempt, retries, owner, expected start, sta
 """
 
 DELETE_RUN: Op[int, bool] = Op(name="delete_run", rank=70, apply=_delete)
-"""Delete a run by row number, with its history, logs and task runs; False: there is none. Artifacts stay."""
+"""Delete a run by row number, with its history, logs and task runs; artifacts stay.
+
+False: there is none, or it is PENDING, RUNNING or CANCELLING: somebody has it in hands.
+"""
 
 
 # -- reading ---------------------------------------------------------------------------------------------------------
@@ -291,7 +286,7 @@ def due(connection: sqlite3.Connection, until: datetime, limit: int) -> list[Flo
 
 def next_expected(connection: sqlite3.Connection) -> datetime | None:
     """Return when the earliest waiting run is to start; None: nothing waits."""
-    return _instant(connection.execute(_SQL["next_expected"]).fetchone()[0])
+    return instant(connection.execute(_SQL["next_expected"]).fetchone()[0])
 
 
 def unfinished(connection: sqlite3.Connection, limit: int = MAX_FETCH) -> list[FlowRun]:
@@ -309,6 +304,12 @@ def upcoming_of(connection: sqlite3.Connection, deployment: str, limit: int = MA
 def get(connection: sqlite3.Connection, run_id: str) -> FlowRun | None:
     """Return the run with that id."""
     found = documents(connection, str(scalar(connection, _SQL["by_id"], {"id": run_id})))
+    return found[0] if found else None
+
+
+def by_idempotency_key(connection: sqlite3.Connection, key: str) -> FlowRun | None:
+    """Return the run that was made with that idempotency key."""
+    found = documents(connection, str(scalar(connection, _SQL["by_idempotency_key"], {"key": key})))
     return found[0] if found else None
 
 

@@ -47,6 +47,11 @@ SELECT json_group_array(run.seq)
 FROM json_each(:rows) AS e
 CROSS JOIN run ON run.seq = json_extract(e.value, '$[0]') AND run.state_number = json_extract(e.value, '$[1]');
 
+-- Which of these runs are in nobody's hands: neither PENDING, RUNNING nor CANCELLING.
+-- name: at_rest
+SELECT json_group_array(run.seq)
+FROM json_each(:seqs) AS e CROSS JOIN run ON run.seq = e.value AND run.state_type NOT IN (1, 2, 4);
+
 -- Which of these runs were never started.
 -- name: never_started
 SELECT json_group_array(run.seq)
@@ -99,6 +104,9 @@ FROM (
 
 -- name: by_id
 SELECT json_group_array(seq) FROM run WHERE id = :id;
+
+-- name: by_idempotency_key
+SELECT json_group_array(seq) FROM run WHERE idempotency_key = :key;
 
 -- By the beginning of the id: from it, to before its successor.
 -- name: by_id_prefix

@@ -24,6 +24,7 @@ class Cursor(msgspec.Struct, frozen=True, kw_only=True):
     deployment: str
     schedule: str  # identity
     last_due: datetime
+    planned_as: str | None = None  # digest of what its upcoming runs take from their deployment
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,7 +60,9 @@ def _plan(connection: sqlite3.Connection, items: Sequence[Plan]) -> list[tuple[i
     if skipped:
         connection.execute(_SQL["skip"], {"rows": rows(skipped)})
     cursors = [
-        (cursor.deployment, cursor.schedule, to_us(cursor.last_due)) for plan in items for cursor in plan.cursors
+        (cursor.deployment, cursor.schedule, to_us(cursor.last_due), cursor.planned_as)
+        for plan in items
+        for cursor in plan.cursors
     ]
     if cursors:
         connection.execute(_SQL["advance"], {"rows": rows(cursors)})

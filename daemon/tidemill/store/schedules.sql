@@ -1,9 +1,13 @@
--- Cursors: how far each schedule was dealt with. A row: deployment, identity, last due. They never go back.
+-- Cursors: how far each schedule was dealt with. A row: deployment, identity, last due, planned as. They never go
+-- back, except where what was planned is taken back (planning.sql).
 -- name: advance
-INSERT INTO schedule (deployment, identity, last_due)
-SELECT json_extract(e.value, '$[0]'), json_extract(e.value, '$[1]'), json_extract(e.value, '$[2]')
+INSERT INTO schedule (deployment, identity, last_due, planned_as)
+SELECT
+    json_extract(e.value, '$[0]'), json_extract(e.value, '$[1]'), json_extract(e.value, '$[2]'),
+    json_extract(e.value, '$[3]')
 FROM json_each(:rows) AS e WHERE true
-ON CONFLICT (deployment, identity) DO UPDATE SET last_due = max(ifnull(last_due, excluded.last_due), excluded.last_due);
+ON CONFLICT (deployment, identity) DO UPDATE SET
+    last_due = max(ifnull(last_due, excluded.last_due), excluded.last_due), planned_as = excluded.planned_as;
 
 -- name: cursors
 SELECT json_group_array(json_array(deployment, identity, last_due)) FROM schedule WHERE last_due IS NOT NULL;

@@ -92,7 +92,9 @@ class Store:
         try:
             opened.append(await doors(connect))
             set_aside, instance_id, seq = await opened[0].call(prepare)
-            opened.extend([await doors(lambda: connections.open_reader(path)) for _ in range(readers)])
+            for _ in range(readers):
+                reader = await doors(lambda: connections.open_reader(path))
+                opened.append(reader)
         except BaseException:
             for door in opened:
                 await door.aclose()

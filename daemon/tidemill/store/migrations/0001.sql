@@ -20,12 +20,13 @@ CREATE TABLE route (
 
 CREATE UNIQUE INDEX route_once ON route (ifnull(deployment, ''), flow, work_queue, work_pool);
 
--- A deployment's schedule, and the last due time of it that was dealt with.
+-- A deployment's schedule, the last due time of it that was dealt with, and a digest of what its runs were planned as.
 CREATE TABLE schedule (
     number     INTEGER PRIMARY KEY,
     deployment TEXT NOT NULL,
     identity   TEXT NOT NULL,
     last_due   INTEGER,
+    planned_as TEXT,
     UNIQUE (deployment, identity)
 ) STRICT;
 

@@ -1,0 +1,32 @@
+-- What the configuration states. A row: kind, name, id, document. Unchanged ones are left alone.
+-- name: put
+INSERT INTO catalogue (kind, name, id, document, created, updated)
+SELECT
+    json_extract(e.value, '$[0]'), json_extract(e.value, '$[1]'), json_extract(e.value, '$[2]'),
+    json_extract(e.value, '$[3]'), :at, :at
+FROM json_each(:rows) AS e WHERE true
+ON CONFLICT (kind, name) DO UPDATE SET document = excluded.document, updated = excluded.updated, gone = NULL
+WHERE catalogue.document <> excluded.document OR catalogue.gone IS NOT NULL;
+
+-- What it no longer states.
+-- name: mark_gone
+UPDATE catalogue SET gone = :at
+WHERE gone IS NULL
+    AND (kind, name) NOT IN (SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(:rows));
+
+-- name: of_kind
+SELECT json_group_array(json_array(name, id, json(document), created, updated, gone))
+FROM (SELECT * FROM catalogue WHERE kind = :kind AND (gone IS NULL OR :gone) ORDER BY name);
+
+-- name: set_override
+INSERT INTO override (kind, name, key, value, file_value, at, by)
+VALUES (:kind, :name, :key, :value, :file_value, :at, :by)
+ON CONFLICT (kind, name, key) DO UPDATE
+SET value = excluded.value, file_value = excluded.file_value, at = excluded.at, by = excluded.by;
+
+-- name: clear_override
+DELETE FROM override WHERE kind = :kind AND name = :name AND key = :key;
+
+-- name: overrides
+SELECT json_group_array(json_array(kind, name, key, json(value), json(file_value), at, by))
+FROM (SELECT * FROM override ORDER BY kind, name, key);

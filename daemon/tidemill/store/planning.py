@@ -1,0 +1,56 @@
+"""Planning: the runs that schedules made ahead of time, and taking them back."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from datetime import datetime
+
+import msgspec
+
+from tidemill.clock import from_us, to_us
+from tidemill.core.events import RunDeleted
+from tidemill.core.runs import FlowRun
+from tidemill.store import runs
+from tidemill.store.ops import Op, rows, scalar
+from tidemill.store.statements import load
+
+_SQL = load("planning")
+Key = tuple[str, str]  # deployment, schedule identity
+
+_planned = msgspec.json.Decoder(list[tuple[str, str, int]])
+_digests = msgspec.json.Decoder(list[tuple[str, str, str]])
+_upcoming = msgspec.json.Decoder(list[tuple[int, str, str]])
+
+
+def planned_as(connection: sqlite3.Connection) -> dict[Key, str]:
+    """Return the digest of what each schedule's upcoming runs were planned as."""
+    text = str(scalar(connection, _SQL["planned_as"], {}))
+    return {(deployment, identity): digest for deployment, identity, digest in _digests.decode(text)}
+
+
+def planned_ahead(connection: sqlite3.Connection, now: datetime) -> list[tuple[str, str, datetime]]:
+    """Return (deployment, schedule, due) of never-started runs that schedules made for after ``now``, in order."""
+    found = _planned.decode(str(scalar(connection, _SQL["planned_ahead"], {"now": to_us(now)})))
+    return [(deployment, identity, from_us(due)) for deployment, identity, due in found]
+
+
+def planned_between(connection: sqlite3.Connection, after: datetime, until: datetime) -> list[FlowRun]:
+    """Return never-started runs that schedules made and that were to start in (after, until]."""
+    seqs = scalar(connection, _SQL["planned_between"], {"after": to_us(after), "until": to_us(until)})
+    return runs.documents(connection, str(seqs))
+
+
+def _unplan(connection: sqlite3.Connection, items: Sequence[tuple[Sequence[Key], datetime]]) -> list[list[RunDeleted]]:
+    results = []
+    for keys, now in items:
+        parameters = {"keys": rows(keys), "now": to_us(now)}
+        found = _upcoming.decode(str(scalar(connection, _SQL["upcoming"], parameters)))
+        runs.delete(connection, [seq for seq, _, _ in found])
+        connection.execute(_SQL["rewind"], parameters)
+        results.append([RunDeleted(run_id, seq, deployment) for seq, run_id, deployment in found])
+    return results
+
+
+UNPLAN: Op[tuple[Sequence[Key], datetime], list[RunDeleted]] = Op(name="unplan", rank=9, apply=_unplan)
+"""Take back what these schedules planned for after an instant, cursors too; returns the runs deleted, as events."""

@@ -1,0 +1,112 @@
+"""Task runs: the steps of runs, with their present state."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from tidemill.clock import from_us, to_us
+from tidemill.core.runs import TaskRun
+from tidemill.store import history
+from tidemill.store.ops import Op, instant, microseconds, rows, scalar
+from tidemill.store.statements import load
+
+_SQL = load("task_runs")
+MAX_TASK_RUNS = 200  # in one answer
+
+
+class _Row(msgspec.Struct, array_like=True, gc=False):
+    id: str
+    run: int
+    run_id: str
+    name: str
+    task_key: str
+    dynamic_key: str
+    state_type: int
+    state_name: str | None
+    state_at: int
+    state_message: str | None
+    state_data: Any
+    state_number: int
+    attempt: int
+    tags: tuple[str, ...] | None
+    created: int
+    expected_start: int | None
+    start_time: int | None
+    end_time: int | None
+    run_time: int
+    cache_key: str | None
+
+
+_rows = msgspec.json.Decoder(list[_Row])
+
+
+def _put(connection: sqlite3.Connection, items: Sequence[TaskRun]) -> list[None]:
+    connection.execute(
+        _SQL["put"],
+        {
+            "rows": rows(
+                [
+                    (
+                        task.id,
+                        task.run,
+                        task.name,
+                        task.task_key,
+                        task.dynamic_key,
+                        *history.tail(task.state),
+                        task.state_number,
+                        task.attempt,
+                        history.stored_json(task.tags or None),
+                        to_us(task.created),
+                        microseconds(task.expected_start),
+                        microseconds(task.start_time),
+                        microseconds(task.end_time),
+                        round(task.run_time_s * 1e6),
+                        task.cache_key,
+                    )
+                    for task in items
+                ]
+            )
+        },
+    )
+    return [None] * len(items)
+
+
+TASK_RUNS: Op[TaskRun, None] = Op(name="task_runs", rank=30, apply=_put)
+"""Make a task run or bring it to a later state. An older state number, or a run that is gone, changes nothing."""
+
+
+def _task_run(row: _Row) -> TaskRun:
+    return TaskRun(
+        id=row.id,
+        run=row.run,
+        run_id=row.run_id,
+        name=row.name,
+        task_key=row.task_key,
+        dynamic_key=row.dynamic_key,
+        state=history.state(row.state_type, row.state_name, row.state_at, row.state_message, row.state_data),
+        state_number=row.state_number,
+        attempt=row.attempt,
+        tags=row.tags or (),
+        created=from_us(row.created),
+        expected_start=instant(row.expected_start),
+        start_time=instant(row.start_time),
+        end_time=instant(row.end_time),
+        run_time_s=row.run_time / 1e6,
+        cache_key=row.cache_key,
+    )
+
+
+def of_run(connection: sqlite3.Connection, seq: int, *, limit: int = MAX_TASK_RUNS, offset: int = 0) -> list[TaskRun]:
+    """Return a run's task runs in the order they were made, at most 200."""
+    text = scalar(connection, _SQL["of_run"], {"run": seq, "limit": min(limit, MAX_TASK_RUNS), "offset": offset})
+    return [_task_run(row) for row in _rows.decode(str(text))]
+
+
+def get(connection: sqlite3.Connection, task_run_id: str) -> TaskRun | None:
+    """Return the task run with that id."""
+    found = _rows.decode(str(scalar(connection, _SQL["by_id"], {"id": task_run_id})))
+    return _task_run(found[0]) if found else None
