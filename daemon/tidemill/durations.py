@@ -51,7 +51,7 @@ def parse_duration(text: object) -> timedelta:
     if isinstance(text, bool) or not isinstance(text, str | int | float):
         raise ValueError(f"{text!r} is not a duration: {_DURATION_FORM}, or as a number of seconds")
     if not isinstance(text, str):
-        return _bounded(_number_us(text), str(text))
+        return _of_number(text)
     plain = text.strip()
     if len(plain) > _LONGEST_TEXT:
         raise ValueError(f"a duration of {len(plain)} characters is too long: {_DURATION_FORM}")
@@ -71,11 +71,12 @@ def parse_duration(text: object) -> timedelta:
     return _bounded(total, plain)
 
 
-def _number_us(number: float) -> int:
-    if not number >= 0:  # negative, or not a number at all
-        raise ValueError(f"{number} is not a duration: it is a number of seconds, zero or more")
-    # Bounded first: 1e300 seconds must not become an integer of 300 digits.
-    return round(min(number, 1e12) * 1_000_000)
+def _of_number(seconds: float) -> timedelta:
+    if not seconds >= 0:  # negative, or not a number at all
+        raise ValueError(f"{seconds} is not a duration: it is a number of seconds, zero or more")
+    if seconds > 1e12:  # before it is multiplied or printed: it may have thousands of digits
+        raise ValueError("that number of seconds is longer than ten years (3653d)")
+    return _bounded(round(seconds * 1_000_000), str(seconds))
 
 
 def _unit(name: str, text: str) -> str:
@@ -159,7 +160,7 @@ def parse_size(text: object) -> int:
             raise ValueError(f'"{plain}" is not a whole number of bytes')
         size = int(exact)
     if not 0 <= size <= MAX_SIZE:
-        raise ValueError(f"{text} is out of bounds: a size is between 0 and 8 EiB")
+        raise ValueError("a size is between 0 and 8 EiB")
     return size
 
 
