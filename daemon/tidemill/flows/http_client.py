@@ -9,6 +9,8 @@ checked against the system's store (``SSL_CERT_FILE`` and ``SSL_CERT_DIR`` are O
 
 from __future__ import annotations
 
+import os
+import socket
 import ssl
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
@@ -171,8 +173,10 @@ def _why(error: BaseException) -> str:
     text = str(error)
     seen: BaseException | None = error
     while seen is not None:
-        if isinstance(seen, OSError) and seen.strerror and not isinstance(seen, ssl.SSLError):
-            return seen.strerror
+        if isinstance(seen, socket.gaierror):
+            return f"its host has no address ({seen.strerror})"
+        if isinstance(seen, OSError) and seen.errno and not isinstance(seen, ssl.SSLError):
+            return os.strerror(seen.errno)
         if isinstance(seen, ssl.SSLError):
             return f"TLS: {getattr(seen, 'verify_message', '') or seen.reason or seen}"
         if isinstance(seen, BaseExceptionGroup):

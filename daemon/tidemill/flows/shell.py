@@ -121,7 +121,7 @@ class ShellFlow:
         except OSError as error:
             if not cwd.is_dir() or not os.access(cwd, os.X_OK):
                 raise FlowFailed(f"cwd: {cwd} is not a directory that can be entered", retriable=False) from error
-            where = "" if "/" in argv[0] else f" on PATH, {env['PATH']}"
+            where = "" if "/" in argv[0] else " from the PATH it gets"
             missing = isinstance(error, FileNotFoundError | PermissionError | NotADirectoryError)
             raise FlowFailed(f'"{argv[0]}" cannot be run{where}: {error.strerror}', retriable=not missing) from error
         except ValueError as error:  # a secret with a zero byte in it

@@ -25,14 +25,20 @@ class NoRunError(TidemillError):
 
 
 class RunContext:
-    """One attempt of a run as its own code sees it: what it was asked, and where it reports to."""
+    """One attempt of a run as its own code sees it: what it was asked, and where it reports to.
 
-    __slots__ = ("_unfinished", "clock", "job", "recorder")
+    ``told_to_end`` becomes true when the run is cancelled or out of time. Code in a thread hears of it in no other way:
+    a long loop may look at it and return. ``in_thread`` says that such code is running now.
+    """
+
+    __slots__ = ("_unfinished", "clock", "in_thread", "job", "recorder", "told_to_end")
 
     def __init__(self, job: Job, recorder: Recorder, clock: Clock) -> None:
         self.job = job
         self.recorder = recorder
         self.clock = clock
+        self.told_to_end = False
+        self.in_thread = False
         self._unfinished: dict[str, LineSplitter] | None = None  # made by the first print
 
     def log(self, message: str, level: int = logging.INFO, logger: str = FLOW) -> None:
