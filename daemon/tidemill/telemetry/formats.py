@@ -19,6 +19,7 @@ _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\
 _QUOTED = re.compile('[\\s="\\\\]')
 _LOGFMT_KEYS = frozenset({"time", "level", "subject", "msg", "error"})
 _JSON_KEYS = frozenset({"time", "level", "subject", "message", "error", "traceback"})
+_NO_KEY = re.compile(r"[^\w.*-]")
 _SUBJECT_WIDTH = 28
 _SECOND = timedelta(seconds=1)
 
@@ -142,11 +143,12 @@ class JsonFormat:
         if entry.error is not None:
             document |= {"error": entry.error, "traceback": entry.traceback}
         try:
-            return self._encoder.encode(document).decode()
+            text = self._encoder.encode(document).decode()
         except (UnicodeEncodeError, TypeError, ValueError, RecursionError):
             # What JSON has no form for (half a surrogate pair, keys that are no texts, a circle) is told by its repr.
             told = {_json_text(key): _json_text(value) for key, value in document.items()}
-            return self._encoder.encode(told).decode()
+            text = self._encoder.encode(told).decode()
+        return _CONTROL.sub(lambda match: f"\\u{ord(match[0]):04x}", text) if _CONTROL.search(text) else text
 
 
 def _json_text(value: object) -> str:
@@ -162,6 +164,8 @@ def _free(fields: Mapping[str, Any], taken: frozenset[str]) -> Mapping[str, Any]
 
 
 def _pair(key: str, value: object) -> str:
+    if not key.isidentifier():
+        key = _NO_KEY.sub("_", key)
     if isinstance(value, str):
         text = value
     elif value is None or isinstance(value, bool):
