@@ -1,0 +1,203 @@
+"""The application: every route, built from the tables of reads and writes, behind the one gate."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+import msgspec
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route, Router
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from tidemill import __version__
+from tidemill.api import bodies, gate, lookup, reads, sample, streams, writes
+from tidemill.api.bodies import BadRequestError
+from tidemill.api.ports import Control
+from tidemill.api.writes import Answer
+from tidemill.errors import NotFoundError, StoreUnavailableError, TidemillError, TransitionError
+
+logger = logging.getLogger("tidemill.api")
+
+PREFIX = "/api"
+Handler = Callable[[Request], Awaitable[Any]]
+
+# What a TidemillError is in HTTP; the first that fits. Others are refusals of what was asked.
+_STATUS: tuple[tuple[type[TidemillError], int], ...] = (
+    (NotFoundError, 404),
+    (BadRequestError, 422),
+    (TransitionError, 409),
+    (StoreUnavailableError, 503),
+    (TidemillError, 400),
+)
+
+
+def build_app(control: Control, *, stop: asyncio.Event, source: random.Random) -> ASGIApp:
+    """Return the ASGI application. ``stop`` ends its streams; ``source`` chooses the sample activities."""
+    router = Router(routes=routes(control, stop=stop, source=source), redirect_slashes=False)
+    # Asked at each request: a reload may change the names.
+    return gate.Gate(
+        _Answers(router), lambda: gate.allowed_names(control.settings.api.listen, control.settings.api.allowed_hosts)
+    )
+
+
+def routes(control: Control, *, stop: asyncio.Event, source: random.Random) -> list[Route]:
+    """Return every route there is."""
+    own: list[tuple[str, str, Handler]] = [
+        ("GET", "/health", _health),
+        ("GET", "/ready", _ready(control, stop)),
+        ("GET", "/version", _version),
+        ("GET", "/status", _status(control)),
+        ("GET", "/events", _events(control, stop)),
+        ("GET", "/logs/stream", _log_stream(control, stop)),
+    ]
+    table = [
+        *own,
+        *((method, path, _reading(control, read)) for (method, path), read in reads.READS.items()),
+        *((method, path, _writing(control, write)) for (method, path), write in writes.WRITES.items()),
+    ]
+    found = [Route(PREFIX + path, _handler(call), methods=[method]) for method, path, call in table]
+    found.append(Route("/sample/activity", _handler(_activity(control, source)), methods=["GET"]))
+    return found
+
+
+class _Answers:
+    """Errors as JSON documents with a ``detail``, as Prefect's clients expect them; the text is the whole message."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await self.app(scope, receive, send)
+        except HTTPException as error:
+            await _problem(error.status_code, error.detail)(scope, receive, send)
+
+
+def _handler(call: Handler) -> Callable[[Request], Awaitable[Any]]:
+    async def handle(request: Request) -> Any:
+        try:
+            return await call(request)
+        except TidemillError as error:
+            status = next(status for kind, status in _STATUS if isinstance(error, kind))
+            return _problem(status, str(error))
+        except (gate.Refusal, HTTPException):
+            raise
+        except Exception:
+            # What went wrong is for the daemon's log; the answer must not carry values from inside.
+            logger.exception("a request failed", extra={"fields": {"path": request.url.path, "method": request.method}})
+            return _problem(500, "the daemon failed to answer; its log says why")
+
+    return handle
+
+
+def _problem(status: int, detail: str) -> Response:
+    return _json(Answer(status, {"detail": detail}))
+
+
+def _json(answer: Answer) -> Response:
+    body = b"" if answer.status == 204 else msgspec.json.encode(answer.document)
+    response = Response(body, answer.status, media_type=None if answer.status == 204 else "application/json")
+    response.raw_headers.extend(gate.SAFETY)
+    return response
+
+
+async def _body(request: Request) -> Any:
+    raw = await request.body()
+    if not raw:
+        return {}
+    try:
+        found = msgspec.json.decode(raw)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        raise BadRequestError(f"the body is not JSON: {error}") from error
+    if not isinstance(found, dict):
+        raise BadRequestError("the body is not a JSON object")
+    return found
+
+
+def _reading(control: Control, read: reads.Read) -> Handler:
+    async def call(request: Request) -> Response:
+        body = await _body(request) if request.method == "POST" else {}
+        now, path, query = control.clock.now(), request.path_params, dict(request.query_params)
+        document = await control.store.read(lambda connection: read(reads.Ask(connection, now, path, query, body)))
+        return _json(Answer(200, document))
+
+    return call
+
+
+def _writing(control: Control, write: writes.Write) -> Handler:
+    async def call(request: Request) -> Response:
+        path: Mapping[str, str] = request.path_params
+        return _json(await write(control, path, await _body(request)))
+
+    return call
+
+
+async def _health(request: Request) -> Response:
+    return _json(Answer(200, True))
+
+
+def _ready(control: Control, stop: asyncio.Event) -> Handler:
+    """The database answers and the daemon does not stop: what ``health`` does not say."""
+
+    async def call(request: Request) -> Response:
+        if stop.is_set():
+            return _problem(503, "the daemon is stopping")
+        await control.store.read(lambda connection: connection.execute("SELECT 1").fetchone())
+        return _json(Answer(200, {"message": "OK"}))
+
+    return call
+
+
+async def _version(request: Request) -> Response:
+    return _json(Answer(200, {"name": "tidemill", "version": __version__}))
+
+
+def _status(control: Control) -> Handler:
+    async def call(request: Request) -> Response:
+        return _json(Answer(200, await control.status()))
+
+    return call
+
+
+def _events(control: Control, stop: asyncio.Event) -> Handler:
+    async def call(request: Request) -> Any:
+        named, run_text = request.query_params.get("deployment"), request.query_params.get("flow_run_id")
+        deployment = run_id = None
+        if named is not None:
+            deployment = (await control.store.read(lambda connection: lookup.deployment(connection, named))).name
+        if run_text is not None:
+            run_id = (await control.store.read(lambda connection: lookup.flow_run(connection, run_text))).id
+        wanted = streams.matching(deployment, run_id)
+        return streams.EventStream(lambda ending: streams.events(control, ending, wanted), stop)
+
+    return call
+
+
+def _log_stream(control: Control, stop: asyncio.Event) -> Handler:
+    async def call(request: Request) -> Any:
+        query = request.query_params
+        text = query.get("flow_run_id")
+        if text is None:
+            raise BadRequestError("say which run: ?flow_run_id=…")
+        run = await control.store.read(lambda connection: lookup.flow_run(connection, text))
+        log = streams.RunLog(
+            control, run, level=bodies.number(query, "level", 0), tail=bodies.number(query, "tail", 0) or None
+        )
+        return streams.EventStream(log.messages, stop)
+
+    return call
+
+
+def _activity(control: Control, source: random.Random) -> Handler:
+    async def call(request: Request) -> Response:
+        if not control.settings.api.sample:
+            raise HTTPException(404, "the sample API is off; [api] sample = true switches it on")
+        return _json(Answer(200, sample.activity(source)))
+
+    return call

@@ -1,0 +1,205 @@
+"""Reads of what is configured: deployments, flows, work queues and pools, with what holds of them now."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tidemill.api import documents, lookup
+from tidemill.api.ask import Ask, flow_names, names_of
+from tidemill.api.bodies import query
+from tidemill.api.documents import Document
+from tidemill.core.deployments import Deployment, WorkPool, WorkQueue
+from tidemill.core.states import StateType
+from tidemill.errors import NotFoundError
+from tidemill.store import catalogue, runs, schedules
+from tidemill.store.catalogue import Entry
+from tidemill.store.runs import RunFilter, RunSort
+
+SKIPPED = 10  # fires that made no run, shown with their deployment
+
+
+def filter_deployments(ask: Ask) -> list[Document]:
+    """List deployments by name, with what comes next and what was last."""
+    asked = query(ask.body, "deployments", "flows", sorts=("NAME_ASC",))
+    entries = catalogue.deployments(ask.connection)
+    names = names_of(asked.deployments, lambda: entries)
+    flows = flow_names(ask, asked.flows) if asked.flows is not None else None
+    found = [
+        entry
+        for entry in entries
+        if (names is None or entry.value.name in names) and (flows is None or entry.value.flow.name in flows)
+    ]
+    held = _Overrides(ask)
+    return [_deployment(ask, held, entry) for entry in found[asked.offset : asked.offset + asked.most]]
+
+
+def deployment(ask: Ask) -> Document:
+    """Return one deployment, with the fires that made no run."""
+    entry = lookup.deployment_entry(catalogue.deployments(ask.connection), ask.path["id"])
+    return _whole_deployment(ask, entry)
+
+
+def deployment_by_name(ask: Ask) -> Document:
+    """Return the deployment ``flow/name``."""
+    text = f"{ask.path['flow']}/{ask.path['name']}"
+    return _whole_deployment(ask, lookup.deployment_entry(catalogue.deployments(ask.connection), text))
+
+
+def _whole_deployment(ask: Ask, entry: Entry[Deployment]) -> Document:
+    found = schedules.skipped(ask.connection, deployment=entry.value.name, limit=SKIPPED)
+    return _deployment(ask, _Overrides(ask), entry) | {"skipped_fires": [documents.skipped(each) for each in found]}
+
+
+def _deployment(ask: Ask, held: _Overrides, entry: Entry[Deployment]) -> Document:
+    value = entry.value
+    coming = runs.upcoming_of(ask.connection, value.name, limit=1)
+    last = runs.select(
+        ask.connection,
+        RunFilter(deployments=(value.name,), expected_before=ask.now),
+        sort=RunSort.EXPECTED_START_DESC,
+        limit=1,
+    )
+    return documents.deployment(ask.instance, value, paused=held.paused("deployment", value)) | {
+        "created": documents.instant(entry.created),
+        "updated": documents.instant(entry.updated),
+        "next_scheduled_start_time": documents.instant(coming[0].expected_start) if coming else None,
+        "last_run": documents.flow_run(ask.instance, last[0], ask.now) if last else None,
+    }
+
+
+class _Overrides:
+    """What a person set by hand. One holds while the configuration's own value is what it was then."""
+
+    def __init__(self, ask: Ask) -> None:
+        self._held = {
+            (each.kind, each.name): each for each in catalogue.overrides(ask.connection) if each.key == "paused"
+        }
+
+    def paused(self, kind: str, value: Deployment | WorkQueue | WorkPool) -> bool:
+        held = self._held.get((kind, value.name))
+        return bool(held.value) if held is not None and held.file_value == value.paused else value.paused
+
+
+def filter_flows(ask: Ask) -> list[Document]:
+    """List the flows that deployments name."""
+    asked = query(ask.body, "flows", "deployments", sorts=("NAME_ASC",))
+    names = names_of(asked.deployments, lambda: catalogue.deployments(ask.connection))
+    found = _flows(ask, lambda entry: names is None or entry.value.name in names)
+    wanted = flow_names(ask, asked.flows) if asked.flows is not None else None
+    listed = [flow for name, flow in sorted(found.items()) if wanted is None or name in wanted]
+    return listed[asked.offset : asked.offset + asked.most]
+
+
+def flow(ask: Ask) -> Document:
+    """Return the flow of that id or name."""
+    return _flow(ask, ask.path["id"])
+
+
+def flow_by_name(ask: Ask) -> Document:
+    """Return the flow of that name."""
+    return _flow(ask, ask.path["name"])
+
+
+def _flow(ask: Ask, text: str) -> Document:
+    found = _flows(ask, lambda entry: True)
+    for name, document in found.items():
+        if text == document["id"] or lookup.alike(text) == lookup.alike(name):
+            return document
+    raise NotFoundError(lookup.not_found("flow", text, found))
+
+
+def _flows(ask: Ask, wanted: Callable[[Entry[Deployment]], bool]) -> dict[str, Document]:
+    found: dict[str, Document] = {}
+    own = ask.instance
+    for entry in catalogue.deployments(ask.connection, gone=True):
+        if wanted(entry):
+            times = {"created": documents.instant(entry.created), "updated": documents.instant(entry.updated)}
+            found.setdefault(entry.value.flow.name, documents.flow(own, entry.value.flow.name) | times)
+    return found
+
+
+_HOLDING = (StateType.PENDING, StateType.RUNNING, StateType.CANCELLING)
+
+
+def filter_work_queues(ask: Ask) -> list[Document]:
+    """List work queues, with what waits and runs in each."""
+    asked = query(ask.body, "work_queues", "work_pools", sorts=("NAME_ASC",))
+    return _work_queues(ask, None)[asked.offset : asked.offset + asked.most]
+
+
+def filter_queues_of_pool(ask: Ask) -> list[Document]:
+    """List the queues of one pool."""
+    asked = query(ask.body, "work_queues")
+    pool = lookup.work_pool(ask.connection, ask.path["name"])
+    return _work_queues(ask, pool.name)[asked.offset : asked.offset + asked.most]
+
+
+def _work_queues(ask: Ask, pool: str | None) -> list[Document]:
+    asked = query(ask.body, "work_queues", "work_pools")
+    entries = catalogue.work_queues(ask.connection)
+    names = names_of(asked.work_queues, lambda: entries)
+    pools = {pool} if pool is not None else names_of(asked.work_pools, lambda: catalogue.work_pools(ask.connection))
+    held = _Overrides(ask)
+    return [
+        _work_queue(ask, held, entry)
+        for entry in entries
+        if (names is None or entry.value.name in names) and (pools is None or entry.value.work_pool in pools)
+    ]
+
+
+def work_queue(ask: Ask) -> Document:
+    """Return one work queue."""
+    entry = lookup.work_queue_entry(catalogue.work_queues(ask.connection), ask.path["id"])
+    return _work_queue(ask, _Overrides(ask), entry)
+
+
+def queue_of_pool(ask: Ask) -> Document:
+    """Return one work queue of a pool."""
+    pool = lookup.work_pool(ask.connection, ask.path["name"])
+    entries = [each for each in catalogue.work_queues(ask.connection) if each.value.work_pool == pool.name]
+    return _work_queue(ask, _Overrides(ask), lookup.work_queue_entry(entries, ask.path["queue"]))
+
+
+def _work_queue(ask: Ask, held: _Overrides, entry: Entry[WorkQueue]) -> Document:
+    counts = runs.count_by_state(ask.connection, RunFilter(work_queues=(entry.value.name,), types=_UNFINISHED))
+    waiting = {name: count for (kind, name), count in counts.items() if kind is StateType.SCHEDULED}
+    due = runs.count_by_state(
+        ask.connection,
+        RunFilter(work_queues=(entry.value.name,), types=(StateType.SCHEDULED,), expected_before=ask.now),
+    )
+    return documents.work_queue(ask.instance, entry.value, paused=held.paused("work_queue", entry.value)) | {
+        "created": documents.instant(entry.created),
+        "updated": documents.instant(entry.updated),
+        "upcoming": sum(waiting.values()) - sum(due.values()),
+        "waiting": sum(due.values()),
+        "late": waiting.get("Late", 0),
+        "running": sum(count for (kind, _), count in counts.items() if kind in _HOLDING),
+    }
+
+
+_UNFINISHED = (StateType.SCHEDULED, *_HOLDING)
+
+
+def filter_work_pools(ask: Ask) -> list[Document]:
+    """List work pools."""
+    asked = query(ask.body, "work_pools", sorts=("NAME_ASC",))
+    entries = catalogue.work_pools(ask.connection)
+    names = names_of(asked.work_pools, lambda: entries)
+    held = _Overrides(ask)
+    found = [_work_pool(ask, held, entry) for entry in entries if names is None or entry.value.name in names]
+    return found[asked.offset : asked.offset + asked.most]
+
+
+def work_pool(ask: Ask) -> Document:
+    """Return one work pool."""
+    entry = lookup.work_pool_entry(catalogue.work_pools(ask.connection), ask.path["name"])
+    return _work_pool(ask, _Overrides(ask), entry)
+
+
+def _work_pool(ask: Ask, held: _Overrides, entry: Entry[WorkPool]) -> Document:
+    counts = runs.count_by_state(ask.connection, RunFilter(work_pools=(entry.value.name,), types=_HOLDING))
+    return documents.work_pool(ask.instance, entry.value, paused=held.paused("work_pool", entry.value)) | {
+        "created": documents.instant(entry.created),
+        "updated": documents.instant(entry.updated),
+        "running": sum(counts.values()),
+    }

@@ -1,0 +1,125 @@
+"""Finding what a person means: by id, a part of one, or name; ``_`` and ``-`` alike; near names where nothing is."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
+
+from tidemill.core.deployments import Deployment, WorkPool, WorkQueue
+from tidemill.core.runs import Artifact, FlowRun
+from tidemill.errors import NotFoundError
+from tidemill.store import artifacts, catalogue, runs
+from tidemill.store.catalogue import Entry
+
+T = TypeVar("T")
+MIN_PREFIX = 4
+NEAR = 3
+LISTED = 8
+
+
+def alike(name: str) -> str:
+    """Return the form under which names that differ only in ``_`` and ``-`` are the same."""
+    return name.replace("_", "-").lower()
+
+
+def flow_run(connection: sqlite3.Connection, text: str) -> FlowRun:
+    """Return the run of that id, the beginning or end of one, or name. Of several of one name the newest is meant.
+
+    Raises NotFoundError, also where an abbreviated id fits several.
+    """
+    found = runs.find(connection, text)
+    if not found:
+        raise NotFoundError(f'no flow run has the id or name "{text}"; `tidemill flow-run ls` lists them')
+    if len(found) > 1 and any(run.name != text for run in found):
+        several = ", ".join(f"{run.name} ({run.id})" for run in found[:LISTED])
+        raise NotFoundError(f'several flow runs fit "{text}": {several}{", …" if found[LISTED:] else ""}')
+    return found[0]
+
+
+def deployment(connection: sqlite3.Connection, text: str) -> Deployment:
+    """Return the deployment of that id, the beginning of one, name, or ``flow/name``. Raises NotFoundError."""
+    return deployment_entry(catalogue.deployments(connection), text).value
+
+
+def deployment_entry(entries: Sequence[Entry[Deployment]], text: str) -> Entry[Deployment]:
+    """Return the entry that ``text`` means. Raises NotFoundError."""
+
+    def names(entry: Entry[Deployment]) -> tuple[str, ...]:
+        return entry.value.name, f"{entry.value.flow.name}/{entry.value.name}"
+
+    return _one(entries, text, names, "deployment")
+
+
+def work_queue(connection: sqlite3.Connection, text: str) -> WorkQueue:
+    """Return the work queue of that id, the beginning of one, or name. Raises NotFoundError."""
+    return work_queue_entry(catalogue.work_queues(connection), text).value
+
+
+def work_queue_entry(entries: Sequence[Entry[WorkQueue]], text: str) -> Entry[WorkQueue]:
+    return _one(entries, text, lambda entry: (entry.value.name,), "work queue")
+
+
+def work_pool(connection: sqlite3.Connection, text: str) -> WorkPool:
+    """Return the work pool of that id, the beginning of one, or name. Raises NotFoundError."""
+    return work_pool_entry(catalogue.work_pools(connection), text).value
+
+
+def work_pool_entry(entries: Sequence[Entry[WorkPool]], text: str) -> Entry[WorkPool]:
+    return _one(entries, text, lambda entry: (entry.value.name,), "work pool")
+
+
+def _one(
+    entries: Sequence[Entry[T]],  # type: ignore[type-var]
+    text: str,
+    names: Callable[[Entry[T]], tuple[str, ...]],  # type: ignore[type-var]
+    kind: str,
+) -> Entry[T]:  # type: ignore[type-var]
+    for entry in entries:
+        if text == entry.id or text in names(entry):
+            return entry
+    wanted = alike(text)
+    fitting = [entry for entry in entries if wanted in [alike(name) for name in names(entry)]]
+    if not fitting and len(text) >= MIN_PREFIX:
+        fitting = [entry for entry in entries if entry.id.startswith(text.lower())]
+    if len(fitting) == 1:
+        return fitting[0]
+    if fitting:
+        several = ", ".join(f"{names(entry)[0]} ({entry.id})" for entry in fitting[:LISTED])
+        raise NotFoundError(f'several {kind}s fit "{text}": {several}{", …" if fitting[LISTED:] else ""}')
+    raise NotFoundError(not_found(kind, text, [names(entry)[0] for entry in entries]))
+
+
+def artifact(connection: sqlite3.Connection, text: str, version: int | None) -> Artifact:
+    """Return the artifact of that key (the latest version unless one is given) or id. Raises NotFoundError."""
+    latest = artifacts.latest(connection, text)
+    if latest is None:
+        found = artifacts.get(connection, text)
+        if found is not None and version in (None, found.version):
+            return found
+        keys = [each.key for each in artifacts.collections(connection) if each.key is not None]
+        same = [key for key in keys if alike(key) == alike(text)]
+        if len(same) != 1:
+            raise NotFoundError(not_found("artifact", text, keys))
+        latest = artifacts.latest(connection, same[0])
+    if latest is not None and version in (None, latest.version):
+        return latest
+    found = artifacts.version(connection, latest.key or text, version or 0) if latest is not None else None
+    if found is None:
+        kept = ", ".join(str(each.version) for each in artifacts.versions(connection, text)[:LISTED])
+        raise NotFoundError(f'artifact "{text}" has no version {version}; the newest kept are {kept}')
+    return found
+
+
+def not_found(kind: str, text: str, names: Iterable[str]) -> str:
+    """Return the sentence for what is not there, with near names or some that are there."""
+    import difflib
+
+    known = sorted(names)
+    forms = {alike(name): name for name in known}
+    near = difflib.get_close_matches(alike(text.rpartition("/")[2]), forms, n=NEAR)
+    if near:
+        return f'no {kind} is called "{text}"; did you mean {" or ".join(forms[name] for name in near)}?'
+    if not known:
+        return f'no {kind} is called "{text}"; there are none yet'
+    return f'no {kind} is called "{text}"; there are {", ".join(known[:LISTED])}{" …" if known[LISTED:] else ""}'

@@ -1,0 +1,100 @@
+"""What the edge asks of the rest of the daemon."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, Protocol, TypeVar
+
+from tidemill.clock import Clock
+from tidemill.core.events import Event
+from tidemill.core.runs import FlowRun
+
+T = TypeVar("T")
+
+
+class Reader(Protocol):
+    """The database's reading side."""
+
+    async def read(self, fn: Callable[[sqlite3.Connection], T], /) -> T:
+        """Run ``fn`` on a read-only connection."""
+        ...
+
+    async def flush(self) -> None:
+        """Return when everything handed over so far is committed."""
+        ...
+
+
+class Subscription(Protocol):
+    """Events from now on. Bounded: when the reader falls behind the oldest are dropped and counted."""
+
+    dropped: int
+
+    def __aiter__(self) -> AsyncIterator[Event]: ...
+
+    def close(self) -> None: ...
+
+
+class Events(Protocol):
+    def subscribe(self) -> Subscription: ...
+
+
+class ApiSettings(Protocol):
+    """The ``[api]`` table, as far as the edge reads it."""
+
+    @property
+    def listen(self) -> Sequence[str]: ...
+
+    @property
+    def sample(self) -> bool: ...
+
+    @property
+    def allowed_hosts(self) -> Sequence[str]: ...
+
+
+class Settings(Protocol):
+    @property
+    def api(self) -> ApiSettings: ...
+
+
+class Control(Protocol):
+    """The daemon's verbs. Each raises a TidemillError that says why not; what it returns is committed."""
+
+    @property
+    def store(self) -> Reader: ...
+
+    @property
+    def settings(self) -> Settings: ...
+
+    @property
+    def events(self) -> Events: ...
+
+    @property
+    def clock(self) -> Clock: ...
+
+    @property
+    def instance_id(self) -> str: ...
+
+    async def create_run(
+        self,
+        deployment: str,
+        *,
+        parameters: Mapping[str, Any] | None = None,
+        tags: Sequence[str] = (),
+        name: str | None = None,
+        scheduled_time: datetime | None = None,
+        idempotency_key: str | None = None,
+    ) -> FlowRun: ...
+
+    async def cancel_run(self, run_id: str, reason: str) -> FlowRun: ...
+
+    async def retry_run(self, run_id: str) -> FlowRun: ...
+
+    async def delete_run(self, run_id: str) -> None: ...
+
+    async def pause(self, kind: str, name: str) -> None: ...
+
+    async def resume(self, kind: str, name: str) -> None: ...
+
+    async def status(self) -> dict[str, Any]: ...

@@ -1,0 +1,190 @@
+"""The changes: what a request asks of ``Control``. Names and parameters go in; code, commands and URLs never do."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from tidemill.api import documents, lookup
+from tidemill.api.bodies import BadRequestError
+from tidemill.api.ports import Control
+from tidemill.core.runs import FlowRun
+from tidemill.core.states import StateType
+from tidemill.errors import TransitionError
+
+MAX_NAME = 256
+MAX_TAGS = 100
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """A status and a JSON document; None: no body."""
+
+    status: int
+    document: Any = None
+
+
+Write = Callable[[Control, Mapping[str, str], Any], Awaitable[Answer]]
+
+
+# Prefect's client sends more fields than are meant here; a value that would change the run is refused below.
+class _StateDetails(msgspec.Struct, forbid_unknown_fields=False):
+    scheduled_time: datetime | None = None
+
+
+class _State(msgspec.Struct):
+    type: StateType
+    name: str | None = None
+    message: str | None = None
+    state_details: _StateDetails | None = None
+
+
+class _CreateFlowRun(msgspec.Struct, forbid_unknown_fields=True):
+    parameters: dict[str, Any] | None = None
+    tags: list[str] | None = None
+    name: str | None = None
+    state: _State | None = None
+    idempotency_key: str | None = None
+    # Sent by Prefect's client whatever is asked for. Anything but nothing is refused.
+    context: dict[str, Any] | None = None
+    empirical_policy: dict[str, Any] | None = None
+    labels: dict[str, Any] | None = None
+    job_variables: dict[str, Any] | None = None
+    infrastructure_document_id: str | None = None
+    parent_task_run_id: str | None = None
+    work_queue_name: str | None = None
+    enforce_parameter_schema: bool | None = None
+
+
+class _SetState(msgspec.Struct):
+    state: _State
+    force: bool = False
+
+
+class _Paused(msgspec.Struct, forbid_unknown_fields=True):
+    is_paused: bool
+
+
+class _DeploymentPatch(msgspec.Struct, forbid_unknown_fields=True):
+    paused: bool
+
+
+def _read(body: Any, shape: type[Any]) -> Any:
+    try:
+        return msgspec.convert(body, shape)
+    except msgspec.ValidationError as error:
+        raise BadRequestError(f"the body does not fit: {error}") from error
+
+
+async def create_flow_run(control: Control, path: Mapping[str, str], body: Any) -> Answer:
+    """Make a run of a deployment."""
+    asked: _CreateFlowRun = _read(body, _CreateFlowRun)
+    for field in ("job_variables", "work_queue_name", "infrastructure_document_id", "parent_task_run_id"):
+        if getattr(asked, field):
+            raise BadRequestError(f"{field} cannot be given here; the configuration says it")
+    if asked.state is not None and asked.state.type is not StateType.SCHEDULED:
+        raise BadRequestError(f"a new run is SCHEDULED, not {asked.state.type}")
+    if asked.name is not None and not 0 < len(asked.name) <= MAX_NAME:
+        raise BadRequestError(f"the run's name has {len(asked.name)} characters; 1 to {MAX_NAME} are possible")
+    if asked.tags and (len(asked.tags) > MAX_TAGS or any(len(tag) > MAX_NAME for tag in asked.tags)):
+        raise BadRequestError(f"too many tags ({MAX_TAGS} are possible), or too long ones ({MAX_NAME} characters)")
+    details = asked.state.state_details if asked.state is not None else None
+    when = details.scheduled_time if details is not None else None
+    if when is not None and when.tzinfo is None:
+        raise BadRequestError("scheduled_time has no offset; write for example 2026-03-29T01:00:00Z")
+    name = await control.store.read(lambda connection: lookup.deployment(connection, path["id"]).name)
+    run = await control.create_run(
+        name,
+        parameters=asked.parameters,
+        tags=tuple(asked.tags or ()),
+        name=asked.name,
+        scheduled_time=when,
+        idempotency_key=asked.idempotency_key,
+    )
+    return Answer(201, documents.flow_run(control.instance_id, run, control.clock.now()))
+
+
+async def set_state(control: Control, path: Mapping[str, str], body: Any) -> Answer:
+    """Cancel a run (CANCELLING, CANCELLED) or retry one (SCHEDULED). Other states are the daemon's to set."""
+    asked: _SetState = _read(body, _SetState)
+    run = await _run(control, path["id"])
+    try:
+        if asked.state.type in (StateType.CANCELLING, StateType.CANCELLED):
+            after = await control.cancel_run(run.id, asked.state.message or "cancelled by hand")
+        elif asked.state.type is StateType.SCHEDULED:
+            after = await control.retry_run(run.id)
+        else:
+            raise BadRequestError(
+                f"a run cannot be set to {asked.state.type}; cancel it (CANCELLING) or retry it (SCHEDULED)"
+            )
+    except TransitionError as error:
+        # Prefect's way: the answer is a result with a reason, whose reader decides.
+        rejected = documents.state(control.instance_id, run.id, run.state_number, run.state)
+        return Answer(
+            200, {"state": rejected, "status": "REJECT", "details": {"type": "reject_details", "reason": str(error)}}
+        )
+    accepted = documents.state(control.instance_id, after.id, after.state_number, after.state)
+    return Answer(201, {"state": accepted, "status": "ACCEPT", "details": {"type": "accept_details"}})
+
+
+async def delete_flow_run(control: Control, path: Mapping[str, str], body: Any) -> Answer:
+    """Delete a finished run."""
+    run = await _run(control, path["id"])
+    await control.delete_run(run.id)
+    return Answer(204)
+
+
+async def pause_deployment(control: Control, path: Mapping[str, str], body: Any) -> Answer:
+    """Let a deployment's schedules make no runs."""
+    return await _pause_deployment(control, path["id"], paused=True)
+
+
+async def resume_deployment(control: Control, path: Mapping[str, str], body: Any) -> Answer:
+    """Let a deployment's schedules make runs again."""
+    return await _pause_deployment(control, path["id"], paused=False)
+
+
+async def patch_deployment(control: Control, path: Mapping[str, str], body: Any) -> Answer:
+    """Pause or resume; the rest of a deployment is the configuration's."""
+    asked: _DeploymentPatch = _read(body, _DeploymentPatch)
+    return await _pause_deployment(control, path["id"], paused=asked.paused)
+
+
+async def _pause_deployment(control: Control, text: str, *, paused: bool) -> Answer:
+    name = await control.store.read(lambda connection: lookup.deployment(connection, text).name)
+    await (control.pause if paused else control.resume)("deployment", name)
+    return Answer(204)
+
+
+async def patch_work_queue(control: Control, path: Mapping[str, str], body: Any) -> Answer:
+    """Pause or resume a queue."""
+    asked: _Paused = _read(body, _Paused)
+    name = await control.store.read(lambda connection: lookup.work_queue(connection, path["id"]).name)
+    await (control.pause if asked.is_paused else control.resume)("work_queue", name)
+    return Answer(204)
+
+
+async def patch_work_pool(control: Control, path: Mapping[str, str], body: Any) -> Answer:
+    """Pause or resume a pool."""
+    asked: _Paused = _read(body, _Paused)
+    name = await control.store.read(lambda connection: lookup.work_pool(connection, path["name"]).name)
+    await (control.pause if asked.is_paused else control.resume)("work_pool", name)
+    return Answer(204)
+
+
+async def _run(control: Control, text: str) -> FlowRun:
+    return await control.store.read(lambda connection: lookup.flow_run(connection, text))
+
+
+WRITES: Mapping[tuple[str, str], Write] = {
+    ("POST", "/deployments/{id}/create_flow_run"): create_flow_run,
+    ("POST", "/deployments/{id}/pause_deployment"): pause_deployment,
+    ("POST", "/deployments/{id}/resume_deployment"): resume_deployment,
+    ("PATCH", "/deployments/{id}"): patch_deployment,
+    ("POST", "/flow_runs/{id}/set_state"): set_state,
+    ("DELETE", "/flow_runs/{id}"): delete_flow_run,
+    ("PATCH", "/work_queues/{id}"): patch_work_queue,
+    ("PATCH", "/work_pools/{name}"): patch_work_pool,
+}

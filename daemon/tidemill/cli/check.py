@@ -1,0 +1,184 @@
+"""``tidemill check``: what is wrong with a configuration, and what it would run when."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tidemill.cli import configuration, text
+from tidemill.cli.schedules import fire_document, fire_lines
+from tidemill.cli.session import Session
+from tidemill.errors import EXIT_CONFIG, EXIT_OK, ConfigError, Fault
+
+if TYPE_CHECKING:
+    from tidemill.config import Loaded
+    from tidemill.core.deployments import Deployment
+    from tidemill.core.schedules import Fire
+    from tidemill.sdk.findings import Finding
+
+FIRES = 5
+
+
+def add(commands: Any, name: str, line: str, common: argparse.ArgumentParser) -> None:
+    parser = commands.add_parser(name, help=line, description=line, parents=[common])
+    parser.add_argument(
+        "config", nargs="?", type=Path, metavar="CONFIG",
+        help="the configuration (./tidemill.toml, ~/.config/tidemill/tidemill.toml, /etc/tidemill/tidemill.toml)",
+    )  # fmt: skip
+    parser.add_argument("--no-import", action="store_true", help="do not import flow code to see whether it loads")
+    parser.set_defaults(run=check)
+
+
+def check(session: Session) -> int:
+    """Print every fault, or what would run when; exit 78 where there are faults."""
+    from tidemill.config import load
+
+    path = configuration.find(session.args.config, session.environ)
+    try:
+        loaded = load(path, made_dir=_made_dir(session), environ=session.environ)
+    except ConfigError as error:
+        return _report(session, list(error.faults), [], [], [path])
+    warnings = list(loaded.warnings)
+    faults = list(_code_faults(loaded, warnings, imports=not session.args.no_import))
+    deployments = [_deployment(session, loaded, each) for each in loaded.settings.deployments.values()]
+    return _report(session, faults, warnings, deployments, list(loaded.files))
+
+
+def _made_dir(session: Session) -> Path | None:
+    """Return the folder of drop-ins that the daemon wrote, so that what is checked is what it would run."""
+    from tidemill.api import places
+
+    folder = places.state_dir(session.environ, asked=getattr(session.args, "state_dir", None)) / "made.d"
+    return folder if folder.is_dir() else None
+
+
+def _code_faults(loaded: Loaded, warnings: list[Fault], *, imports: bool) -> Iterator[Fault]:
+    """Yield what is wrong with flows and their parameters, which the text alone does not show."""
+    from tidemill.core.deployments import FlowKind
+    from tidemill.flows.builtins import builtins
+    from tidemill.sdk.probe import probe
+    from tidemill.sdk.signatures import check_parameters
+
+    known = builtins()
+    python = []
+    for each in loaded.settings.deployments.values():
+        if each.flow.kind is FlowKind.BUILTIN:
+            yield from _findings(loaded, each, known[each.flow.entrypoint].check(each.parameters))
+        else:
+            python.append(each)
+    if not imports or not python:
+        return
+    settings = loaded.settings
+    probed = probe([each.flow for each in python], settings.daemon.flows, settings.daemon.import_timeout)
+    for each in python:
+        found = probed[each.flow.entrypoint]
+        if found.error is not None or found.signature is None:
+            yield loaded.fault(_key(each, "flow"), found.error or "cannot be loaded")
+            continue
+        yield from _findings(loaded, each, check_parameters(found.signature, each.parameters))
+        if not found.signature.is_async and settings.work_pools[each.work_pool].type == "inline":
+            warnings.append(
+                loaded.fault(
+                    _key(each, "flow"),
+                    f'"{each.flow.entrypoint}" is a plain function in an inline pool: it gets a thread of the daemon',
+                    "fine for code that waits; code that computes for long delays the other runs",
+                )
+            )
+
+
+def _findings(loaded: Loaded, each: Deployment, findings: list[Finding]) -> Iterator[Fault]:
+    for finding in findings:
+        key = _key(each, "parameters") + (f".{finding.path}" if finding.path else "")
+        yield loaded.fault(key, finding.problem, finding.remedy)
+
+
+def _key(each: Deployment, *rest: str) -> str:
+    from tidemill.config.documents import dotted
+
+    return dotted(("deployments", each.name, *rest))
+
+
+def _deployment(session: Session, loaded: Loaded, each: Deployment) -> dict[str, Any]:
+    """Return what a deployment runs, where, and its next fires, of all its schedules together."""
+    from tidemill.api.documents import schedule_text
+    from tidemill.core.schedules import preview
+
+    fires: list[Fire] = []
+    remarks: list[str] = []
+    for compiled in loaded.compiled[each.name]:
+        remarks += compiled.remarks
+        if compiled.is_reboot:
+            remarks.append("@reboot: once at each start of the daemon")
+        elif compiled.schedule.active:
+            fires += preview(compiled, session.now(), FIRES)
+    fires.sort(key=lambda fire: fire.utc)
+    return {
+        "name": each.name,
+        "flow": each.flow.name,
+        "entrypoint": each.flow.entrypoint,
+        "work_pool_name": each.work_pool,
+        "work_queue_name": each.work_queue,
+        "paused": each.paused,
+        "schedule_texts": [schedule_text(schedule) for schedule in each.schedules],
+        "remarks": remarks,
+        "fires": fires[:FIRES],
+    }
+
+
+def _report(
+    session: Session,
+    faults: list[Fault],
+    warnings: list[Fault],
+    deployments: list[dict[str, Any]],
+    files: list[Path],
+) -> int:
+    code = EXIT_CONFIG if faults else EXIT_OK
+    if session.json:
+        session.show(
+            {
+                "ok": not faults,
+                "files": [str(each) for each in files],
+                "faults": [_fault_document(each) for each in faults],
+                "warnings": [_fault_document(each) for each in warnings],
+                "deployments": [
+                    each | {"fires": [fire_document(fire) for fire in each["fires"]]} for each in deployments
+                ],
+            }
+        )
+        return code
+    for each in deployments:
+        print(_text(each))
+    for fault in warnings:
+        print(f"warning: {text.clean(fault)}")
+    for fault in faults:
+        print(text.clean(fault))
+    if faults:
+        session.note(f"{len(faults)} fault{'s' if len(faults) > 1 else ''} in the configuration")
+    elif not deployments:
+        print(f"{files[0]} is in order; it has no deployments yet.")
+    else:
+        number = len(deployments)
+        print(f"{files[0]} is in order: {number} deployment{'s' if number > 1 else ''}.")
+    return code
+
+
+def _fault_document(fault: Fault) -> dict[str, Any]:
+    fields = ("file", "line", "column", "key", "problem", "remedy")
+    return {name: getattr(fault, name) for name in fields}
+
+
+def _text(each: dict[str, Any]) -> str:
+    lines = [f"{each['name']}: {each['entrypoint']} in pool {each['work_pool_name']}, queue {each['work_queue_name']}"]
+    lines += [f"  {schedule}" for schedule in each["schedule_texts"]]
+    lines += [f"  note: {text.clean(remark)}" for remark in each["remarks"]]
+    if each["paused"]:
+        lines.append("  paused: makes no runs until resumed")
+    if each["fires"]:
+        lines.append(fire_lines(each["fires"], indent="    "))
+    elif not each["schedule_texts"]:
+        lines.append("  no schedule: runs are made by hand")
+    elif not each["remarks"]:
+        lines.append("  does not fire any more")
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,323 @@
+"""``tidemill flow-run``."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from tidemill.cli import text, times
+from tidemill.cli.session import Session, segment
+from tidemill.errors import EXIT_FAILED, EXIT_OK, TidemillError
+
+STATE_TYPES = ("SCHEDULED", "PENDING", "RUNNING", "PAUSED", "CANCELLING", "COMPLETED", "FAILED", "CRASHED", "CANCELLED")
+LEVELS = {"DEBUG": 10, "INFO": 20, "WARNING": 30, "ERROR": 40, "CRITICAL": 50}
+# Of a list, how many may be runs that are yet to come: what happened is what people look for.
+UPCOMING_SHARE = 4
+UPCOMING_MOST = 5
+PAGE = 500
+
+COLUMNS = (
+    text.Column("ID"),
+    text.Column("NAME", below=True),
+    text.Column("DEPLOYMENT", below=True),
+    text.Column("STATE"),
+    text.Column("START"),
+    text.Column("TOOK", right=True),
+)
+
+
+def add(commands: Any, name: str, line: str, common: argparse.ArgumentParser) -> None:
+    noun = commands.add_parser(name, help=line, description=line, parents=[common])
+    verbs = noun.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    ls = verbs.add_parser("ls", help="list flow runs, newest first", parents=[common])
+    ls.add_argument("--limit", type=limit, default=20, metavar="N", help="at most so many (20; up to 200)")
+    ls.add_argument("--offset", type=int, default=0, metavar="N", help="leave out so many of the newest")
+    ls.add_argument("--deployment", metavar="NAME", help="only of this deployment")
+    ls.add_argument("--flow-name", "--flow", metavar="NAME", help="only of this flow")
+    ls.add_argument("--state", action="append", default=[], metavar="NAME", help="a state's name or type; may repeat")
+    ls.add_argument("--tag", action="append", default=[], metavar="TAG", help="only with this tag; may repeat")
+    ls.add_argument("--upcoming", action="store_true", help="only runs yet to come, soonest first")
+    ls.set_defaults(run=show_list)
+
+    inspect = verbs.add_parser("inspect", help="show one flow run with its history", parents=[common])
+    logs = verbs.add_parser("logs", help="show what a run printed and logged", parents=[common])
+    logs.add_argument("-f", "--follow", action="store_true", help="go on until the run has ended")
+    logs.add_argument("--level", choices=tuple(LEVELS), type=str.upper, help="only lines of at least this level")
+    ends = logs.add_mutually_exclusive_group()
+    ends.add_argument("--head", type=count, metavar="N", help="only the first N lines")
+    ends.add_argument("--tail", type=count, metavar="N", help="only the last N lines")
+    cancel = verbs.add_parser("cancel", help="cancel a run that has not ended", parents=[common])
+    cancel.add_argument("--reason", default="cancelled by hand", metavar="TEXT", help="kept in the run's history")
+    retry = verbs.add_parser("retry", help="run a finished run again", parents=[common])
+    delete = verbs.add_parser("delete", help="delete a finished run, its history and its log", parents=[common])
+    for parser, run in (
+        (inspect, show_one), (logs, show_logs), (cancel, cancel_run), (retry, retry_run), (delete, delete_run)
+    ):  # fmt: skip
+        parser.add_argument("flow_run", metavar="RUN", help="id, the first four or more characters of one, or a name")
+        parser.set_defaults(run=run)
+
+
+def limit(value: str) -> int:
+    number = count(value)
+    if number > 200:
+        raise argparse.ArgumentTypeError("at most 200; page with --offset")
+    return number
+
+
+def count(value: str) -> int:
+    if not value.isascii() or not value.isdigit() or int(value) < 1:
+        raise argparse.ArgumentTypeError(f"{value!r} is not a number from 1 up")
+    return int(value)
+
+
+def show_list(session: Session) -> None:
+    """List runs: the newest, and above them the few that come next."""
+    args = session.args
+    wanted = _filter(session)
+    now = session.now().isoformat()
+    if args.upcoming:
+        runs = _runs(session, wanted, "EXPECTED_START_TIME_ASC", args.limit, args.offset, after=now)
+    elif args.state or args.offset:
+        runs = _runs(session, wanted, "EXPECTED_START_TIME_DESC", args.limit, args.offset)
+    else:
+        share = min(UPCOMING_MOST, args.limit // UPCOMING_SHARE)
+        coming = _runs(session, wanted, "EXPECTED_START_TIME_ASC", share, 0, after=now) if share else []
+        past = _runs(session, wanted, "EXPECTED_START_TIME_DESC", args.limit - len(coming), 0, before=now)
+        runs = [*reversed(coming), *past]
+    if session.json:
+        session.show(runs)
+    elif runs:
+        print(run_table(session, runs))
+    else:
+        print(_nothing(session))
+
+
+def run_table(session: Session, runs: list[dict[str, Any]]) -> str:
+    """Return runs as a table."""
+    now = session.now()
+    rows = [
+        (
+            run["id"][-8:],
+            run["name"],
+            run["deployment"] or run["flow"],
+            run["state_name"],
+            times.short(run["start_time"], now)
+            if run["start_time"]
+            else times.ago(run["expected_start_time"], now).replace(" ago", " late"),
+            times.run_time(run),
+        )
+        for run in runs
+    ]
+    return text.table(COLUMNS, rows, states=[run["state_type"] for run in runs])
+
+
+def _filter(session: Session) -> dict[str, Any]:
+    args = session.args
+    runs: dict[str, Any] = {}
+    if args.state:
+        types = [each.upper() for each in args.state if each.upper() in STATE_TYPES]
+        names = [each for each in args.state if each.upper() not in STATE_TYPES]
+        if types and names:
+            raise TidemillError("--state: give state types or state names, not both at once")
+        runs["state"] = {"type": {"any_": types}} if types else {"name": {"any_": names}}
+    if args.tag:
+        runs["tags"] = {"all_": args.tag}
+    wanted: dict[str, Any] = {"flow_runs": runs}
+    if args.deployment:
+        wanted["deployments"] = {"name": {"any_": [find_deployment(session, args.deployment)["name"]]}}
+    if args.flow_name:
+        wanted["flows"] = {"name": {"any_": [args.flow_name]}}
+    return wanted
+
+
+def _runs(
+    session: Session, wanted: dict[str, Any], sort: str, most: int, offset: int, **window: str
+) -> list[dict[str, Any]]:
+    runs = dict(wanted["flow_runs"])
+    if window:
+        runs["expected_start_time"] = {f"{edge}_": instant for edge, instant in window.items()}
+    body = wanted | {"flow_runs": runs, "sort": sort, "limit": most, "offset": offset}
+    found: list[dict[str, Any]] = session.post("/flow_runs/filter", body)
+    return found
+
+
+def _nothing(session: Session) -> str:
+    args = session.args
+    if args.state or args.tag or args.deployment or args.flow_name or args.offset:
+        return "No flow runs match. `tidemill flow-run ls` lists all."
+    coming = session.post("/flow_runs/filter", {"sort": "EXPECTED_START_TIME_ASC", "limit": 1})
+    if coming:
+        return f"No flow runs yet. Next: {coming[0]['deployment']} at {times.local(coming[0]['expected_start_time'])}"
+    names = [each["name"] for each in session.post("/deployments/filter", {"limit": 1})]
+    if not names:
+        return "No flow runs yet, and no deployments. Add one to the configuration: `tidemill init` shows how."
+    if args.upcoming:
+        return "No runs are to come. `tidemill deployment ls` shows what is scheduled."
+    return f"No flow runs yet. Start one: tidemill deployment run {names[0]}"
+
+
+def find_deployment(session: Session, name: str) -> dict[str, Any]:
+    """Return the deployment of that name, ``flow/name``, id or the beginning of one."""
+    flow, slash, own = name.rpartition("/")
+    path = f"/deployments/name/{segment(flow)}/{segment(own)}" if slash else f"/deployments/{segment(name)}"
+    found: dict[str, Any] = session.get(path)
+    return found
+
+
+def find_run(session: Session) -> dict[str, Any]:
+    """Return the run that the command line names."""
+    found: dict[str, Any] = session.get(f"/flow_runs/{segment(session.args.flow_run)}")
+    return found
+
+
+def show_one(session: Session) -> None:
+    """Show a run, its history, and what it made."""
+    run = find_run(session)
+    states = session.get("/flow_run_states/", flow_run_id=run["id"])
+    if session.json:
+        session.show(run | {"states": states})
+        return
+    state = run["state"]
+    print(
+        text.fields(
+            [
+                ("Flow run", f"{run['name']}"),
+                ("Id", run["id"]),
+                ("State", text.paint(run["state_name"], run["state_type"])),
+                ("Message", state["message"]),
+                ("Deployment", run["deployment"]),
+                ("Flow", run["flow"]),
+                ("Work queue", f"{run['work_queue_name']} (pool {run['work_pool_name']})"),
+                ("Expected", times.local(run["expected_start_time"])),
+                ("Due", times.local(run["due"])),
+                ("Started", times.local(run["start_time"])),
+                ("Ended", times.local(run["end_time"])),
+                ("Took", times.run_time(run)),
+                ("Attempts", run["run_count"] or None),
+                ("Made by", run["created_by"]["display_value"]),
+                ("Parameters", _compact(run["parameters"])),
+                ("Tags", ", ".join(run["tags"])),
+            ]
+        )
+    )
+    print("\nHistory")
+    for each in states:
+        message = f"  {text.clean(each['message'])}" if each["message"] else ""
+        print(f"  {times.local(each['timestamp'])}  {text.paint(each['name'], each['type'])}{message}")
+    if state["data"] is not None:
+        print(f"\nResult\n  {text.clean(_compact(state['data']))}")
+    print(f"\nLog: tidemill flow-run logs {run['id'][-8:]}")
+
+
+def show_logs(session: Session) -> int:
+    """Print a run's log; with ``--follow`` until the run has ended."""
+    args = session.args
+    run = find_run(session)
+    level = LEVELS[args.level] if args.level else None
+    if args.follow and session.link.live:
+        if args.head:
+            raise TidemillError("--head and --follow do not go together")
+        return follow(session, run["id"], level=level, tail=args.tail)
+    lines = 0
+    for each in _log_lines(session, run["id"], level, args.head, args.tail):
+        lines += 1
+        _print_line(session, each)
+    if not session.json and not lines:
+        why = "it has not started" if run["start_time"] is None else "nothing was printed or logged"
+        session.note(f"no log lines of {run['name']}: {why}")
+    return EXIT_OK
+
+
+def _log_lines(session: Session, run_id: str, level: int | None, head: int | None, tail: int | None) -> Any:
+    if tail:
+        yield from session.get(f"/flow_runs/{run_id}/logs", level=level, limit=min(tail, PAGE), tail="true")
+        return
+    after, left = 0, head
+    while left is None or left > 0:
+        size = PAGE if left is None else min(PAGE, left)
+        page = session.get(f"/flow_runs/{run_id}/logs", level=level, limit=size, after=after)
+        yield from page
+        if len(page) < size:
+            return
+        after = page[-1]["number"]
+        left = None if left is None else left - len(page)
+
+
+def follow(
+    session: Session, run_id: str, *, level: int | None = None, tail: int | None = None, quiet: bool = True
+) -> int:
+    """Print a run's log and, unless ``quiet``, its states until it has ended; return EXIT_FAILED where it failed."""
+    ended: dict[str, Any] | None = None
+    for event, data in session.stream("/logs/stream", flow_run_id=run_id, level=level, tail=tail):
+        if event == "log":
+            _print_line(session, data)
+        elif event == "state" and not quiet:
+            _print_state(session, data)
+        elif event == "end":
+            ended = data
+    if ended is None:
+        session.note("the daemon ended the stream before the run ended; look again with `tidemill flow-run inspect`")
+        return EXIT_FAILED
+    return EXIT_OK if quiet or ended["state_type"] == "COMPLETED" else EXIT_FAILED
+
+
+def _print_line(session: Session, line: dict[str, Any]) -> None:
+    if session.json:
+        session.show_line(line)
+        return
+    when = times.parse(line["timestamp"]).astimezone()
+    level = next((name for name, number in reversed(LEVELS.items()) if line["level"] >= number), "DEBUG")
+    message = text.clean(line["message"], one_line=False).replace("\n", "\n" + " " * 22)
+    print(f"{when:%H:%M:%S}.{when.microsecond // 1000:03d} {level:<8} {message}", flush=True)
+
+
+def _print_state(session: Session, state: dict[str, Any]) -> None:
+    if session.json:
+        session.show_line(state)
+        return
+    when = times.parse(state["timestamp"]).astimezone()
+    message = f": {text.clean(state['message'])}" if state["message"] else ""
+    print(
+        f"{when:%H:%M:%S}.{when.microsecond // 1000:03d} {text.paint(state['name'], state['type'])}{message}",
+        flush=True,
+    )
+
+
+def cancel_run(session: Session) -> int:
+    """Ask a run to end. It is CANCELLING until its code has ended."""
+    return _set_state(session, {"type": "CANCELLING", "name": "Cancelling", "message": session.args.reason})
+
+
+def retry_run(session: Session) -> int:
+    """Put a finished run in line again."""
+    return _set_state(session, {"type": "SCHEDULED", "name": "AwaitingRetry", "message": "retried by hand"})
+
+
+def _set_state(session: Session, state: dict[str, Any]) -> int:
+    run = session.get(f"/flow_runs/{segment(session.args.flow_run)}")
+    result = session.post(f"/flow_runs/{run['id']}/set_state", {"state": state})
+    if result["status"] != "ACCEPT":
+        raise TidemillError(result["details"]["reason"])
+    after = session.get(f"/flow_runs/{run['id']}")
+    if session.json:
+        session.show(after)
+    else:
+        print(f"{after['name']} ({after['id'][-8:]}) is {text.paint(after['state_name'], after['state_type'])}")
+    return EXIT_OK
+
+
+def delete_run(session: Session) -> None:
+    """Delete a run with its history and log; its artifacts stay."""
+    run = find_run(session)
+    session.link.ask("DELETE", f"/flow_runs/{run['id']}")
+    if session.json:
+        session.show({"deleted": run["id"]})
+    else:
+        print(f"{run['name']} ({run['id'][-8:]}) is deleted")
+
+
+def _compact(value: Any) -> str:
+    import json
+
+    return json.dumps(value, ensure_ascii=False) if value not in (None, {}, []) else ""

@@ -1,0 +1,137 @@
+"""``tidemill``: the command line's entry, its nouns, and how it ends."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NoReturn
+
+EPILOG = """\
+exit codes:
+  0   done
+  1   failed: the run watched, or the change asked for
+  2   wrong usage
+  3   no daemon answers, and no database of one can be read
+  4   nothing has that name or id
+  78  the configuration, the state directory or the database cannot be used
+
+The daemon is found by --api or TIDEMILL_API_URL, by --state-dir, else at /run/tidemill/control.sock,
+$XDG_RUNTIME_DIR/tidemill/control.sock and ~/.local/state/tidemill/control.sock. While it is down,
+reads go to its database, for its owner and root.
+"""
+
+# The commands: module and one line of help. A module is imported when its command is called.
+COMMANDS: Mapping[str, tuple[str, str]] = {
+    "start": ("start", "run the daemon"),
+    "check": ("check", "check a configuration; show what would run when"),
+    "init": ("init", "write a commented configuration to start from"),
+    "status": ("status", "show how the daemon is, what runs and what is next"),
+    "deployment": ("deployments", "list, inspect, run, pause and resume deployments"),
+    "flow-run": ("flow_runs", "list, inspect, follow, cancel, retry and delete flow runs"),
+    "artifact": ("artifacts", "list, inspect, compare and get artifacts"),
+    "work-queue": ("work_queues", "list, inspect, pause and resume work queues"),
+    "work-pool": ("work_pools", "list, inspect, pause and resume work pools"),
+    "schedule": ("schedules", "show when a schedule fires"),
+    "version": ("version", "show the version"),
+}
+EXIT_INTERRUPTED = 130
+EXIT_BROKEN_PIPE = 141
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse's, with near names for a word it does not know."""
+
+    def error(self, message: str) -> NoReturn:
+        if "invalid choice: '" in message:
+            import difflib
+
+            word = message.split("invalid choice: '", 1)[1].split("'", 1)[0]
+            choices = message.partition("(choose from ")[2].rstrip(")").replace("'", "").split(", ")
+            near = difflib.get_close_matches(word.replace("_", "-"), choices, n=2)
+            if near:
+                message = f"there is no '{word}' here; did you mean {' or '.join(near)}?"
+        self.print_usage(sys.stderr)
+        self.exit(2, f"{self.prog}: {message}\n")
+
+
+def build(words: Sequence[str]) -> argparse.ArgumentParser:
+    """Return the parser, complete for the commands among ``words``; the others are known by name only."""
+    common = shared_options()
+    parser = Parser(
+        prog="tidemill",
+        description="A workflow orchestrator for one machine.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        parents=[common],
+    )
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=Parser)
+    for name, (module, line) in COMMANDS.items():
+        if name in words:
+            importlib.import_module(f"tidemill.cli.{module}").add(commands, name, line, common)
+        else:
+            commands.add_parser(name, help=line)
+    return parser
+
+
+def shared_options() -> argparse.ArgumentParser:
+    """Return the options that every command has, before or after its name."""
+    common = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
+    common.add_argument("--output", "-o", choices=("text", "json"), help="text for people, json for programs")
+    common.add_argument("--state-dir", type=Path, metavar="DIR", help="the daemon's state directory")
+    common.add_argument("--api", metavar="URL", help="the daemon's address, such as http://127.0.0.1:4200")
+    return common
+
+
+def main(
+    argv: Sequence[str] | None = None,
+    *,
+    environ: Mapping[str, str] = os.environ,
+    now: Callable[[], datetime] = lambda: datetime.now(UTC),
+) -> int:
+    """Run one command and return its exit code. Never ends in a traceback for what a user can meet."""
+    words = [_dashed(word) for word in (sys.argv[1:] if argv is None else argv)]
+    try:
+        args = build(words).parse_args(words)
+        code = _run(args, environ, now)
+        sys.stdout.flush()
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else 1
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # The reader (head, less) has seen enough. What is still buffered must not raise again at exit.
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_BROKEN_PIPE
+    return code
+
+
+def _run(args: argparse.Namespace, environ: Mapping[str, str], now: Callable[[], datetime]) -> int:
+    from tidemill.cli.session import Session
+    from tidemill.errors import TidemillError
+
+    session = Session(args, environ, now)
+    command: Callable[[Any], int | None] = args.run
+    try:
+        return command(session) or 0
+    except TidemillError as error:
+        session.note(str(error))
+        return error.exit_code
+    finally:
+        session.close()
+
+
+def _dashed(word: str) -> str:
+    """Return a command's name with ``_`` as ``-``; other words are left alone."""
+    dashed = word.replace("_", "-")
+    return dashed if dashed in COMMANDS else word
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,59 @@
+"""Instants and spans as people read them: local time with its offset, rounded spans."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+
+def parse(text: str) -> datetime:
+    """Return the aware instant of RFC 3339 text. Raises ValueError where it is not that or has no offset."""
+    when = datetime.fromisoformat(text)
+    if when.tzinfo is None:
+        raise ValueError(f'"{text}" has no offset; write for example 2026-03-29T01:00:00Z')
+    return when
+
+
+def local(text: str | None, *, seconds: bool = True) -> str:
+    """Return an instant in the machine's zone: ``2026-11-21 09:00:03 +0200``; "" for none."""
+    if text is None:
+        return ""
+    return parse(text).astimezone().strftime("%Y-%m-%d %H:%M:%S %z" if seconds else "%Y-%m-%d %H:%M %z")
+
+
+def short(text: str | None, now: datetime) -> str:
+    """Return an instant for a table: the time alone for one of today, else the date with it."""
+    if text is None:
+        return ""
+    when = parse(text).astimezone()
+    same_day = when.date() == now.astimezone().date()
+    return when.strftime("%H:%M:%S" if same_day else "%Y-%m-%d %H:%M")
+
+
+def span(seconds: float | None) -> str:
+    """Return a duration rounded for reading: ``0.24s``, ``12s``, ``3m05s``, ``2h10m``, ``3d4h``."""
+    if seconds is None:
+        return ""
+    if seconds < 10:
+        return f"{seconds:.2f}s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole}s"
+    if whole < 3600:
+        return f"{whole // 60}m{whole % 60:02d}s"
+    if whole < 86_400:
+        return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
+    return f"{whole // 86_400}d{whole % 86_400 // 3600}h"
+
+
+def ago(text: str | None, now: datetime) -> str:
+    """Return how far an instant is from now: ``3m05s ago``, ``in 12s``."""
+    if text is None:
+        return ""
+    seconds = (now - parse(text)).total_seconds()
+    return f"{span(seconds)} ago" if seconds >= 0 else f"in {span(-seconds)}"
+
+
+def run_time(run: dict[str, Any]) -> str:
+    """Return how long a run's attempts took, or have taken so far."""
+    return span(run["estimated_run_time"]) if run["start_time"] else ""
