@@ -18,13 +18,18 @@ def canonical(value: Any, *, limit: int | None = MAX_ARTIFACT_BYTES) -> str:
     try:
         text = json.dumps(value, allow_nan=False, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
         size = len(text.encode())
-    except RecursionError:
-        raise ValueError("not JSON: nested too deeply, or containing itself") from None
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"not JSON: {_fault(value) or error}") from None
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ValueError(f"not JSON: {_where(value) or error}") from None
     if limit is not None and size > limit:
         raise ValueError(f"too large: {size:,} bytes of JSON, at most {limit:,} are kept")
     return text
+
+
+def _where(value: Any) -> str | None:
+    try:
+        return _fault(value)
+    except RecursionError:
+        return "nested too deeply, or containing itself"
 
 
 def _fault(value: Any, path: str = "$") -> str | None:
