@@ -16,10 +16,14 @@ MAX_KEY_PARTS = 16  # a.b.c has three
 MAX_KEY_CHARACTERS = 1024  # of one dotted key
 MAX_NESTING = 16  # brackets inside brackets
 
-# The most usual line, `key = "value"  # comment`, is one token: it can neither nest nor be a dotted key.
+# The most usual lines are one token each, for speed: `key = "value"  # comment`, a list of texts, a short [header].
+# None of them can nest or hold a long dotted key.
 _TOKEN = re.compile(
     r"""
-    (?P<line>[A-Za-z0-9_-]{1,64}[ \t]*=[ \t]*(?:"[^"\\\n]*"(?!")|'[^'\n]*'(?!')|[A-Za-z0-9_+.:-]+)[ \t]*(?:\#[^\n]*)?\n)
+    (?P<line>[A-Za-z0-9_-]{1,64}[ \t]*=[ \t]*
+        (?:"[^"\\\n]*"(?!")|'[^'\n]*'(?!')|[A-Za-z0-9_+.:-]+|\[(?:"[^"\\\n]*"(?:,[ \t]*)?)*\])
+        [ \t]*(?:\#[^\n]*|\r)?\n)
+  | (?P<header>\[\[?(?:[A-Za-z0-9_-]{1,64}\.){0,5}[A-Za-z0-9_-]{1,64}\]\]?\r?\n)
   | (?P<comment>\#[^\n]*)
   | (?P<multi>\"\"\"|''')
   | (?P<key>

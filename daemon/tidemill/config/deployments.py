@@ -66,10 +66,10 @@ def read_deployment(name: str, entry: Entry, daemon: DaemonSettings, secrets: Se
         read_keys(entry, DEPLOYMENT, faults)
         return None
     sources = [key for key in SOURCES if key in entry.value]
-    flow = _flow(entry, sources, faults)
     short = BUILTIN_PARAMETERS[SHORT_FORMS[sources[0]]] if sources and sources[0] in SHORT_FORMS else frozenset()
     own = {key: value for key, value in entry.value.items() if key in DEPLOYMENT and key not in short}
     values = read_keys(Entry(entry.document, entry.path, own), DEPLOYMENT, faults)
+    flow = _flow(entry, sources, values.pop("flow", None), faults)
     schedules = read_schedules(entry, daemon.timezone, faults)
     direct = {key: value for key, value in entry.value.items() if key in short}
     for key in entry.value:
@@ -77,10 +77,10 @@ def read_deployment(name: str, entry: Entry, daemon: DaemonSettings, secrets: Se
             _unknown_key(entry, key, flow, short, faults)
     if flow is None:
         return None
-    parameters = _parameters(entry, flow, values.pop("parameters", {}), direct, secrets, faults)
+    listed = values.pop("parameters", {})
+    parameters = _parameters(entry, flow, listed=listed, direct=direct, secrets=secrets, faults=faults)
     overridable = _overridable(entry, flow, values.pop("overridable", None), faults)
     retry = {field: values.pop(key) for key, field in _RETRY.items() if key in values}
-    values.pop("flow", None)
     pool, queue = values.pop("work_pool", None), values.pop("work_queue", None)
     for key in _DEFAULTS_OF_DAEMON:
         values.setdefault(key, getattr(daemon, key))
@@ -97,7 +97,7 @@ def read_deployment(name: str, entry: Entry, daemon: DaemonSettings, secrets: Se
     return Read(entry, deployment, schedules, pool, queue)
 
 
-def _flow(entry: Entry, sources: list[str], faults: Faults) -> FlowRef | None:
+def _flow(entry: Entry, sources: list[str], written: str | None, faults: Faults) -> FlowRef | None:
     if not sources:
         remedy = 'add url = "https://…", command = "…", argv = ["…"] or flow = "reports.py:daily"'
         faults.add(entry.document, entry.path, "does not say what to run", remedy, at_key=True)
@@ -111,9 +111,8 @@ def _flow(entry: Entry, sources: list[str], faults: Faults) -> FlowRef | None:
     if sources[0] != "flow":
         flow = SHORT_FORMS[sources[0]]
         return FlowRef(kind=FlowKind.BUILTIN, entrypoint=flow, name=flow)
-    written = entry.value["flow"]
-    if not isinstance(written, str):
-        return None  # its key says so
+    if written is None:
+        return None  # its key has said why
     try:
         return flow_ref(written)
     except Wrong as wrong:
@@ -131,7 +130,9 @@ def flow_ref(written: str) -> FlowRef:
     if match is not None:
         file = Path(match.group(1))
         if file.is_absolute() or ".." in file.parts:
-            raise Wrong(f"{show(written)} leads out of the flows folder", "name the file from there, or set [daemon] flows")
+            raise Wrong(
+                f"{show(written)} leads out of the flows folder", "name the file from there, or set [daemon] flows"
+            )
         return FlowRef(kind=FlowKind.FILE, entrypoint=written, name=name)
     if _MODULE.fullmatch(written):
         return FlowRef(kind=FlowKind.MODULE, entrypoint=written, name=name)
@@ -161,7 +162,7 @@ def _unknown_key(entry: Entry, key: str, flow: FlowRef | None, short: frozenset[
 
 
 def _parameters(
-    entry: Entry, flow: FlowRef, listed: dict[str, Any], direct: dict[str, Any], secrets: Secrets, faults: Faults
+    entry: Entry, flow: FlowRef, *, listed: dict[str, Any], direct: dict[str, Any], secrets: Secrets, faults: Faults
 ) -> dict[str, Any]:
     below = (*entry.path, "parameters")
     homes: dict[str, KeyPath] = {name: (*below, name) for name in listed}
@@ -182,8 +183,8 @@ def _parameters(
         faults.unknown(entry.document, homes[name], known, f"is no parameter of {flow.entrypoint}")
     wrongs: list[Wrong] = []
     parameters, references = take_references(flow.entrypoint, parameters, entry.folder, wrongs)
-    for wrong in wrongs:
-        faults.add(entry.document, homes[str(wrong.at[0])] + wrong.at[1:], wrong.problem, wrong.remedy)
+    for refused in wrongs:
+        faults.add(entry.document, homes[str(refused.at[0])] + refused.at[1:], refused.problem, refused.remedy)
     for at, ref in references:
         try:
             resolve_secret(ref, secrets.environ, secrets.credentials_dir)
@@ -215,7 +216,9 @@ def _warn_of_no_effect(entry: Entry, deployment: Deployment, faults: Faults) -> 
     if not deployment.retry.retries:
         for key in entry.value:
             if key in _RETRY and key != "retries":
-                faults.warn(entry.document, (*entry.path, key), "has no effect: retries is 0", "set retries", at_key=True)
+                faults.warn(
+                    entry.document, (*entry.path, key), "has no effect: retries is 0", "set retries", at_key=True
+                )
     if "collision_strategy" in entry.value and deployment.concurrency_limit is None:
         problem = "has no effect: there is no concurrency_limit"
         path = (*entry.path, "collision_strategy")

@@ -23,7 +23,7 @@ _REMEDIES: Mapping[str, str] = {
     "Invalid value": "text stands in quotes; true and false are lower case; a date is 2026-03-29",
     "Unclosed array": "close it with ]",
     "Unclosed inline table": "an inline table stays on one line and ends with }",
-    "Invalid statement": 'a line is a [table], a key = value, or a # comment; a key with other characters stands in "quotes"',
+    "Invalid statement": 'a line is a [table], a key = value or a # comment; a key of other letters stands in "quotes"',
     "Expected '=' after a key in a key/value pair": "write key = value",
     "Expected newline or end of document after a statement": "one key = value a line; text stands in quotes",
     "Illegal character '\\n'": 'close the quote on the same line, or use """ for several lines',
@@ -46,6 +46,7 @@ class Document:
     def __init__(self, *, label: str, path: Path, origin: Origin, text: str) -> None:
         self.label = label
         self.path = path
+        self.folder = path.parent
         self.origin = origin
         self.text = text
 
@@ -62,8 +63,11 @@ class Document:
             found = self.positions.of_key(path)
         return found or (0, 0)
 
+    def line_column(self, offset: int) -> tuple[int, int]:
+        return Positions(self.text).line_column(offset)
+
     def fault_at(self, offset: int, problem: str, remedy: str = "", key: str = "") -> Fault:
-        line, column = Positions(self.text).line_column(offset)
+        line, column = self.line_column(offset)
         return Fault(file=self.label, line=line, column=column, key=key, problem=problem, remedy=remedy)
 
 
@@ -87,34 +91,19 @@ def parse(document: Document) -> dict[str, Any] | Fault:
 def _syntax_fault(document: Document, message: str) -> Fault:
     match = _PLACE.search(message)
     problem = message[: match.start()] if match else message
-    if match is None or match.group(1) is None:
-        end = len(document.text.rstrip())
-        return document.fault_at(end, f"{problem} at the end of the file", _REMEDIES.get(problem, "is the file whole?"))
-    line, column = int(match.group(1)), int(match.group(2))
+    starts = [0, *(found.end() for found in re.finditer("\n", document.text))]
+    at_end = match is None or match.group(1) is None
+    offset = len(document.text.rstrip()) if match is None or at_end else starts[int(match[1]) - 1] + int(match[2]) - 1
     if problem.startswith(("Cannot declare", "Cannot overwrite", "Cannot redefine", "Cannot mutate")):
-        twice = _duplicate_fault(document, line, column)
-        if twice is not None:
-            return twice
-    return Fault(
-        file=document.label,
-        line=line,
-        column=column,
-        key="",
-        problem=problem[:1].lower() + problem[1:] if problem[1:2].islower() else problem,
-        remedy=_REMEDIES.get(problem, ""),
-    )
-
-
-def _duplicate_fault(document: Document, line: int, column: int) -> Fault | None:
-    """Say which key stands twice: tomllib tells only where the second one ends."""
-    starts = [0, *(match.end() for match in re.finditer("\n", document.text))]
-    duplicate = scan(document.text, starts[line - 1] + column).duplicate
-    if duplicate is None:
-        return None
-    first, _ = Positions(document.text).line_column(duplicate.first)
-    return document.fault_at(
-        duplicate.second, f"stands twice, first in line {first}", "keep one of them", key=dotted(duplicate.path)
-    )
+        # tomllib tells only where the second one ends.
+        duplicate = scan(document.text, offset + 1).duplicate
+        if duplicate is not None:
+            first, _ = document.line_column(duplicate.first)
+            problem = f"stands twice, first in line {first}"
+            return document.fault_at(duplicate.second, problem, "keep one of them", dotted(duplicate.path))
+    remedy = _REMEDIES.get(problem, "is the file whole?" if at_end else "")
+    problem = problem[:1].lower() + problem[1:] + (" at the end of the file" if at_end else "")
+    return document.fault_at(offset, problem, remedy)
 
 
 def dotted(path: KeyPath) -> str:

@@ -102,7 +102,7 @@ def near(word: str, known: Iterable[str]) -> str | None:
     if len(word) > 100:
         return None
     plain = {alike(name): name for name in known}
-    found = difflib.get_close_matches(alike(word), plain, n=1, cutoff=0.6)
+    found = difflib.get_close_matches(alike(word), plain, n=1, cutoff=0.7)
     return plain[found[0]] if found else None
 
 

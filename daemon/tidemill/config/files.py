@@ -43,15 +43,15 @@ def gather(path: Path, made_dir: Path | None, faults: Faults) -> Sources:
         _include(reader, *main)
     if made_dir is not None:
         try:
-            made = sorted(name for name in os.listdir(made_dir) if name.endswith(".toml") and name[0] != ".")
+            made = sorted(p for p in made_dir.iterdir() if p.suffix == ".toml" and not p.name.startswith("."))
         except FileNotFoundError:
             made = []
         except OSError as error:
             made = []
             problem, remedy = _why(made_dir, error)
             faults.extend([Fault(file=_label(made_dir), line=0, column=0, key="", problem=problem, remedy=remedy)])
-        for name in made:
-            reader.take(made_dir / name, made_dir / name, Origin.MADE)
+        for place in made:
+            reader.take(place, place, Origin.MADE)
     return Sources(tuple(reader.documents), tuple(reader.data))
 
 
@@ -94,7 +94,7 @@ class _Reader:
             return None
         if text is None:
             return None
-        document = Document(label=label, path=Path(os.path.abspath(path)), origin=origin, text=text)
+        document = Document(label=label, path=path.absolute(), origin=origin, text=text)
         self.documents.append(document)
         parsed = parse(document)
         if isinstance(parsed, Fault):
@@ -168,22 +168,22 @@ def _include(reader: _Reader, main: Document, data: dict[str, Any]) -> None:
     if not isinstance(daemon, dict) or "include" not in daemon:
         return
     try:
-        patterns = DAEMON["include"].kind.convert(daemon["include"], main.path.parent)
+        patterns = DAEMON["include"].kind.convert(daemon["include"], main.folder)
     except Wrong:
         return  # the table's reader says so
     shown_folder = Path(main.label).parent
     for number, pattern in enumerate(patterns):
         try:
-            found = _matches(main.path.parent, pattern)
+            found = _matches(main.folder, pattern)
         except OSError as error:
-            problem, remedy = _why(main.path.parent / pattern, error)
+            problem, remedy = _why(main.folder / pattern, error)
             reader.faults.add(main, ("daemon", "include", number), f"the folder of {show(pattern)} {problem}", remedy)
             continue
         if not found and not glob.has_magic(pattern):
             problem = f"{show(pattern)} is no file beside this one"
             reader.faults.add(main, ("daemon", "include", number), problem, "mend the name, or write a pattern: *.toml")
         for place in found:
-            taken = reader.take(main.path.parent / place, shown_folder / place, Origin.INCLUDE)
+            taken = reader.take(main.folder / place, shown_folder / place, Origin.INCLUDE)
             if taken is None:
                 continue
             document, included = taken

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 import msgspec
 
 from tidemill.config import kinds
+from tidemill.config.faults import Wrong, show
 from tidemill.config.kinds import Kind
 from tidemill.config.settings import LogFormat, LogLevel
 from tidemill.core.builtins import SHORT_FORMS
@@ -86,21 +87,21 @@ DAEMON = _keys(
         name="catch_up",
         kind=kinds.choice(CatchUp),
         default='"latest"',
-        help="which fires missed while the daemon was down are run: skip, latest or all; of deployments that do not say",
+        help="fires missed while the daemon was down: skip, latest (run one) or all; where a deployment is silent",
     ),
     Key(
         name="catch_up_window",
         kind=kinds.duration(zero=True),
         default='"1d"',
         unit="duration",
-        help="how old a missed fire may be to be run; of deployments that do not say",
+        help="how old a missed fire may be to be run; where a deployment is silent",
     ),
     Key(
         name="late_after",
         kind=kinds.duration(zero=True),
         default='"15s"',
         unit="duration",
-        help="how long a due run may wait before it is called Late; of deployments that do not say",
+        help="how long a due run may wait before it is called Late; where a deployment is silent",
     ),
 )
 
@@ -254,12 +255,7 @@ DEPLOYMENT = _keys(
         example='["region"]',
         help="parameters that a run by hand may set; absent: all of a Python flow, none of http_request and shell",
     ),
-    Key(
-        name="work_pool",
-        kind=kinds.name(),
-        default='"default"',
-        help="where it runs; absent: where its queue stands",
-    ),
+    Key(name="work_pool", kind=kinds.name(), default='"default"', help="where it runs; absent: where its queue stands"),
     Key(
         name="work_queue",
         kind=kinds.name(),
@@ -273,7 +269,9 @@ DEPLOYMENT = _keys(
         help="free words; [tag_limits] bounds the runs that share one",
     ),
     Key(name="paused", kind=kinds.flag(), default="false", help="true: its schedules make no runs"),
-    Key(name="retries", kind=kinds.whole(0, 1000), default="0", unit="attempts after the first", help="after a failure"),
+    Key(
+        name="retries", kind=kinds.whole(0, 1000), default="0", unit="attempts after the first", help="after a failure"
+    ),
     Key(
         name="retry_delay",
         kind=kinds.durations(),
@@ -309,13 +307,7 @@ DEPLOYMENT = _keys(
         unit="duration",
         help="how long a server may ask us to wait (Retry-After)",
     ),
-    Key(
-        name="timeout",
-        kind=kinds.duration(),
-        example='"10m"',
-        unit="duration",
-        help="of one attempt; absent: none",
-    ),
+    Key(name="timeout", kind=kinds.duration(), example='"10m"', unit="duration", help="of one attempt; absent: none"),
     Key(
         name="concurrency_limit",
         kind=kinds.whole(1, _MANY),
@@ -374,7 +366,7 @@ WORK_QUEUE = _keys(
 
 def _inline(value: object, _: object) -> str:
     if value != "inline":
-        raise kinds.Wrong(f"{kinds.show(value)} is no type of work pool", 'write "inline"')
+        raise Wrong(f"{show(value)} is no type of work pool", 'write "inline"')
     return "inline"
 
 

@@ -75,7 +75,7 @@ def whole(low: int, high: int, *, no_limit: bool = False) -> Kind:
             return None
         found = of_type(value, int, "a whole number", write)
         if not low <= found <= high:
-            raise Wrong(f"{show(found)} is not in {low}–{high}", write)
+            raise Wrong(f"{show(found)} is not in {low}–{high}", write)  # noqa: RUF001
         return found
 
     return Kind("whole number", write, convert)
@@ -87,7 +87,7 @@ def number(low: float, high: float) -> Kind:
     def convert(value: Any, _: Path) -> float:
         found = value if isinstance(value, float) else of_type(value, int, "a number", write)
         if not low <= found <= high:  # false for NaN, too
-            raise Wrong(f"{show(found)} is not in {low:g}–{high:g}", write)
+            raise Wrong(f"{show(found)} is not in {low:g}–{high:g}", write)  # noqa: RUF001
         return float(found)
 
     return Kind("number", write, convert)
@@ -134,7 +134,7 @@ def durations() -> Kind:
         if not isinstance(value, list):
             return (_duration(value, write),)
         if not 1 <= len(value) <= 100:
-            raise Wrong(f"holds {len(value)} durations, not 1–100", write)
+            raise Wrong(f"holds {len(value)} durations, not 1–100", write)  # noqa: RUF001
         return _each(value, lambda item: _duration(item, write))
 
     return Kind("duration or list of durations", write, convert)
@@ -193,7 +193,9 @@ def texts(write: str, *, most: int = 100, unique: bool = False, empty: bool = Fa
     one = text(write, empty=empty)
 
     def convert(value: Any, folder: Path) -> tuple[str, ...]:
-        items = [value] if isinstance(value, str) else of_type(value, list, "a list of texts", write)
+        if isinstance(value, str):
+            return (one.convert(value, folder),)
+        items = of_type(value, list, "a list of texts", write)
         if len(items) > most:
             raise Wrong(f"holds {len(items)} texts, more than {most}", "shorten the list")
         found: tuple[str, ...] = _each(items, lambda item: one.convert(item, folder))
@@ -228,7 +230,7 @@ def folder() -> Kind:
         found = text(write).convert(value, base)
         if found.startswith("~"):
             raise Wrong(f"{show(found)}: ~ is not expanded, a daemon may have no home", "write the whole path")
-        return base / found
+        return base / str(found)
 
     return Kind("folder", write, convert)
 
@@ -257,14 +259,16 @@ def _address(value: Any) -> str:
         if not path.startswith("/") or path.endswith("/") or "\0" in path:
             raise Wrong(f"{show(found)} names no absolute path", write)
         if len(path.encode("utf-8", "surrogatepass")) > _SOCKET_PATH_BYTES:
-            raise Wrong(f"{show(found)}: a socket's path has at most {_SOCKET_PATH_BYTES} bytes", "choose a shorter one")
+            raise Wrong(
+                f"{show(found)}: a socket's path has at most {_SOCKET_PATH_BYTES} bytes", "choose a shorter one"
+            )
         return found
     match = _HOST_PORT.fullmatch(found)
     if match is None:
         raise Wrong(f"{show(found)} is no address", write)
     six, host, port = match.groups()
     if int(port) > 65535:
-        raise Wrong(f"{show(found)}: port {port} is not in 0–65535", write)
+        raise Wrong(f"{show(found)}: port {port} is not in 0–65535", write)  # noqa: RUF001
     try:
         if six is not None:
             ipaddress.IPv6Address(six)
@@ -279,7 +283,9 @@ def addresses() -> Kind:
     write = 'write an address such as "127.0.0.1:4200", or a list of them; [] listens nowhere'
 
     def convert(value: Any, _: Path) -> tuple[str, ...]:
-        items = [value] if isinstance(value, str) else of_type(value, list, "an address", write)
+        if isinstance(value, str):
+            return (_address(value),)
+        items = of_type(value, list, "an address", write)
         if len(items) > 16:
             raise Wrong(f"holds {len(items)} addresses, more than 16", "shorten the list")
         return _unique(_each(items, _address))
@@ -294,14 +300,15 @@ def hosts() -> Kind:
         found: tuple[str, ...] = texts(write).convert(value, base)
         for number_, item in enumerate(found):
             if not _HOST.fullmatch(item):
-                raise Wrong(f"{show(item)} is no host name", write, (number_,))
+                at = () if isinstance(value, str) else (number_,)
+                raise Wrong(f"{show(item)} is no host name", write, at)
         return tuple(item.lower() for item in found)
 
     return Kind("list of host names", write, convert)
 
 
 def instant() -> Kind:
-    """Build the kind of an instant: a datetime, aware where an offset is given, naive where the schedule's zone rules."""
+    """Build the kind of an instant: aware where an offset is given, naive where the schedule's zone rules."""
     write = "write 2026-03-29T02:30:00 (in the schedule's zone) or 2026-03-29T02:30:00+02:00"
 
     def convert(value: Any, _: Path) -> datetime:
@@ -335,10 +342,11 @@ def dates() -> Kind:
         return found
 
     def convert(value: Any, _: Path) -> tuple[date, ...]:
-        items = value if isinstance(value, list) else [value]
-        if len(items) > 1000:
-            raise Wrong(f"holds {len(items)} dates, more than 1000", "shorten the list")
-        return _unique(_each(items, one))
+        if not isinstance(value, list):
+            return (one(value),)
+        if len(value) > 1000:
+            raise Wrong(f"holds {len(value)} dates, more than 1000", "shorten the list")
+        return _unique(_each(value, one))
 
     return Kind("list of dates", write, convert)
 

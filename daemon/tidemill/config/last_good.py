@@ -81,7 +81,8 @@ def load_last_good(state_dir: Path, *, environ: Mapping[str, str]) -> Loaded | N
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise ConfigError([_damaged(path, "is damaged")]) from error
     documents = tuple(
-        Document(label=file.label, path=Path(os.fsdecode(file.path)), origin=file.origin, text=file.text) for file in snapshot.files
+        Document(label=file.label, path=Path(os.fsdecode(file.path)), origin=file.origin, text=file.text)
+        for file in snapshot.files
     )
     if snapshot.version != _VERSION or not documents or text_hash(documents) != snapshot.text_hash:
         raise ConfigError([_damaged(path, "is damaged, or of another version")])

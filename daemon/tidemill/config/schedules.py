@@ -39,7 +39,9 @@ def read_schedules(entry: Entry, timezone: str, faults: Faults) -> tuple[Compile
     for number, item in enumerate(listed):
         place = Entry(entry.document, (*path, number), item)
         if not isinstance(item, dict):
-            faults.add(place.document, place.path, f"{show(item)} is {kind_of(item)}, not a table", "write { cron = … }")
+            faults.add(
+                place.document, place.path, f"{show(item)} is {kind_of(item)}, not a table", "write { cron = … }"
+            )
             continue
         compiled = _read(place, timezone, faults)
         if compiled is None:
@@ -55,15 +57,14 @@ def read_schedules(entry: Entry, timezone: str, faults: Faults) -> tuple[Compile
 def _read(entry: Entry, timezone: str, faults: Faults) -> CompiledSchedule | None:
     rules = [rule for rule in RULES if rule in entry.value]
     values = read_keys(entry, SCHEDULE, faults)
-    if not rules:
+    if not rules and values.keys() == entry.value.keys():
         first = next(iter(entry.value), None)
         path = entry.path if first is None else (*entry.path, first)
         faults.add(entry.document, path, "there is no rule that says when", _WRITE_RULE, at_key=True)
-        return None
     for rule in rules[1:]:
         problem = f'stands beside "{rules[0]}": a schedule has one rule'
         faults.add(entry.document, (*entry.path, rule), problem, "keep one, or write a list of schedules", at_key=True)
-    if len(rules) > 1 or values.keys() != entry.value.keys():
+    if len(rules) != 1 or values.keys() != entry.value.keys():
         return None
     values.setdefault("timezone", timezone)
     try:

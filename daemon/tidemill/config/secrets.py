@@ -48,7 +48,9 @@ def resolve_secret(ref: SecretRef, environ: Mapping[str, str], credentials_dir: 
         value = environ.get(ref.env, "")
         if not value:
             state = "is empty" if ref.env in environ else "is not set"
-            raise SecretError(f"environment variable {ref.env} {state}", f"set it: Environment={ref.env}=… or export it")
+            raise SecretError(
+                f"environment variable {ref.env} {state}", f"set it: Environment={ref.env}=… or export it"
+            )
         return value
     if ref.credential is not None:
         load = f"add LoadCredential={ref.credential}:/path/to/it to the unit"
@@ -124,7 +126,9 @@ def _reference(value: dict[str, Any], folder: Path) -> SecretRef:
         raise Wrong(f"{show(place)} names no place of a secret", _WRITE, (source,))
     if source == "env":
         if not _ENV_NAME.fullmatch(place):
-            raise Wrong(f"{show(place)} is no name of an environment variable", 'write { env = "API_TOKEN" }', (source,))
+            raise Wrong(
+                f"{show(place)} is no name of an environment variable", 'write { env = "API_TOKEN" }', (source,)
+            )
         return SecretRef(env=place)
     if source == "credential":
         if "/" in place or place in {".", ".."}:
@@ -158,6 +162,6 @@ def _plain(value: Any, at: KeyPath) -> Iterator[KeyPath]:
 
 def _has_password(url: str) -> bool:
     try:
-        return bool(urlsplit(url).password)
+        return "@" in url and bool(urlsplit(url).password)
     except ValueError:
         return False

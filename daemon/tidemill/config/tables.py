@@ -23,7 +23,7 @@ class Entry(NamedTuple):
     @property
     def folder(self) -> Path:
         """What relative paths start from."""
-        return self.document.path.parent
+        return self.document.folder
 
 
 class Tables:

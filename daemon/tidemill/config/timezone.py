@@ -17,7 +17,10 @@ class ZonePaths(NamedTuple):
     timezone: Path = Path("/etc/timezone")  # Debian: the name on one line
 
 
-def machine_zone(environ: Mapping[str, str], paths: ZonePaths = ZonePaths()) -> str:
+SYSTEM = ZonePaths()
+
+
+def machine_zone(environ: Mapping[str, str], paths: ZonePaths = SYSTEM) -> str:
     """Return the machine's IANA zone: of ``TZ``, else of /etc/localtime, else of /etc/timezone, else UTC.
 
     A ``TZ`` that is a rule ("CET-1CEST") or a file outside the zone database names no zone and is passed over.
