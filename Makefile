@@ -1,0 +1,88 @@
+# What a person runs and what CI runs are the same. Everything stays in this folder, pip's cache aside.
+#
+#   make run      start the daemon on config/quickstart.toml
+#   make test     everything that CI checks
+#   make quick    the tests that need no root, network or browser, in under a minute
+#   make bench    the benchmarks
+#   make lint     formatter, linter, types, layers;  make fmt mends what can be mended
+#   make lock     write requirements*.lock anew (UPGRADE=1: to the newest versions);  make clean
+#
+# PYTHON=... names the Python to make the virtual environment with, WORKERS=... how many test processes run,
+# ARGS=... is passed on to the daemon, pytest or the benchmarks.
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help run test quick bench lint fmt lock clean
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+WORKERS ?= auto
+UV := uv==0.13.9
+
+# With HOME empty, pip would take "./.cache" for a person's cache.
+ifeq ($(strip $(HOME)),)
+export XDG_CACHE_HOME ?= $(CURDIR)/$(VENV)/cache
+endif
+# Another project's environment must not show through.
+unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
+
+help:
+	@sed -n 's/^#   //p' Makefile
+
+# Stamps: each is newer than what it was made from, so nothing is installed twice.
+$(VENV)/made:
+	@python=$$(.ci/find-python $(PYTHON)) && echo "Making $(VENV) with $$python" && "$$python" -m venv $(VENV)
+	@touch $@
+
+# The project itself is built without isolation: its build backend is in the lock, so nothing unlocked is fetched.
+define install
+	@echo "Installing $(1)"
+	@$(PIP) install --require-hashes --requirement $(1)
+	@$(PIP) install --no-deps --no-build-isolation --editable .
+endef
+
+$(VENV)/installed: requirements.lock pyproject.toml | $(VENV)/made
+	$(call install,requirements.lock)
+	@touch $@
+
+# A superset of the other lock, with the same versions.
+$(VENV)/installed-dev: requirements.lock requirements-dev.lock pyproject.toml | $(VENV)/made
+	$(call install,requirements-dev.lock)
+	@touch $(VENV)/installed $@
+
+run: $(VENV)/installed
+	@exec $(BIN)/tidemill start config/quickstart.toml $(ARGS)
+
+lint: $(VENV)/installed-dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy --strict
+	$(BIN)/lint-imports
+
+test: lint
+	$(BIN)/pytest -n $(WORKERS) --durations 10 --cov --cov-branch --cov-report term $(ARGS)
+
+quick: $(VENV)/installed-dev
+	$(BIN)/pytest -q -n $(WORKERS) -m "not slow and not network and not root" $(ARGS)
+
+bench: $(VENV)/installed-dev
+	$(BIN)/python -m benchmarks $(ARGS)
+
+fmt: $(VENV)/installed-dev
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+# One lock for every Python from 3.11 on, without names of registries or folders.
+COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-header --no-emit-index-url --no-emit-find-links $(if $(UPGRADE),--upgrade)
+
+lock: $(VENV)/made
+	$(PIP) install $(UV)
+	$(COMPILE) pyproject.toml --group build --output-file requirements.lock
+	$(COMPILE) pyproject.toml --group dev --constraints requirements.lock --output-file requirements-dev.lock
+
+clean:
+	rm -rf $(VENV) build dist .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
