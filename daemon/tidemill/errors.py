@@ -7,9 +7,7 @@ and the command line prints that text without a traceback and exits with ``exit_
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
-
-import msgspec
+from typing import ClassVar, NamedTuple
 
 EXIT_OK = 0
 EXIT_FAILED = 1
@@ -67,7 +65,7 @@ class EntrypointError(TidemillError):
     exit_code = EXIT_CONFIG
 
 
-class Fault(msgspec.Struct, frozen=True, kw_only=True):
+class Fault(NamedTuple):
     """One thing wrong in a configuration file, and where.
 
     ``line`` and ``column`` count from 1; 0 means the place is not known (an unreadable file, a missing table).
