@@ -211,6 +211,8 @@ def _lines(text: str, info: ZoneInfo) -> tuple[datetime | None, str]:
             _refuse(text, "RDATE is not read here", "add a schedule with at = … for each further date")
         else:
             _refuse(text, f"{kind[:20]} is not known", 'write it as "FREQ=MONTHLY;BYMONTHDAY=-1;BYHOUR=9"')
+    if not rules:
+        _refuse(text, "there is no rule", 'write it as "FREQ=DAILY;BYHOUR=9"')
     if len(rules) != 1:
         _refuse(text, f"there are {len(rules)} rules instead of one", "make one schedule for each rule")
     return start, rules[0]
