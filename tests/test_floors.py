@@ -7,6 +7,7 @@ TYPE_CHECKING and by name, which is where circles hide.
 from __future__ import annotations
 
 import ast
+import functools
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -41,6 +42,10 @@ FLOORS = {
 LONGEST_FILE = 600
 
 
+parsed = functools.cache(ast.parse)
+
+
+@functools.cache
 def sources() -> dict[str, str]:
     """Every module's text by its dotted name."""
     found = {}
@@ -53,7 +58,7 @@ def sources() -> dict[str, str]:
 def imports(module: str, text: str, modules: Iterable[str], *, package: bool = False) -> set[str]:
     """The project's modules that a module imports, wherever in it the import stands."""
     known, found = set(modules), set()
-    for node in ast.walk(ast.parse(text)):
+    for node in ast.walk(parsed(text)):
         names: list[str] = []
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
@@ -123,23 +128,26 @@ CHANCE = re.compile(r"^(uuid\.uuid[14]|random\.(?!Random$)\w+|secrets\.\w+|os\.(
 
 def uses(text: str, forbidden: re.Pattern[str]) -> Iterator[str]:
     """Where a module names something that ``forbidden`` matches, under whatever name it was imported."""
-    tree = ast.parse(text)
-    alias: dict[str, str] = {}
+    tree = parsed(text)
+    imported: dict[str, str] = {}  # a variable called "secrets" is not the module
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            alias |= {name.asname: name.name for name in node.names if name.asname}
+            for name in node.names:
+                first = name.name.partition(".")[0]
+                imported |= {name.asname: name.name} if name.asname else {first: first}
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            alias |= {name.asname or name.name: f"{node.module}.{name.name}" for name in node.names}
+            imported |= {name.asname or name.name: f"{node.module}.{name.name}" for name in node.names}
+
+    def real(expression: ast.expr) -> str:
+        first, dot, rest = _dotted(expression).partition(".")
+        return imported[first] + dot + rest if first in imported else ""
+
     for node in ast.walk(tree):
-        if isinstance(node, ast.Attribute | ast.Name):
-            first, dot, rest = _dotted(node).partition(".")
-            name = alias.get(first, first) + dot + rest
-            if forbidden.search(name):
-                yield f"line {node.lineno}: {name}"
-        if isinstance(node, ast.Call) and not node.args and not node.keywords:
-            first, dot, rest = _dotted(node.func).partition(".")
-            if forbidden is CHANCE and alias.get(first, first) + dot + rest == "random.Random":
-                yield f"line {node.lineno}: random.Random() without a seed"
+        if isinstance(node, ast.Attribute | ast.Name) and forbidden.search(real(node)):
+            yield f"line {node.lineno}: {real(node)}"
+        unseeded = isinstance(node, ast.Call) and not node.args and real(node.func) == "random.Random"
+        if forbidden is CHANCE and unseeded:
+            yield f"line {node.lineno}: random.Random() without a seed"
 
 
 _SQL = (
@@ -152,7 +160,7 @@ SQL = re.compile(rf"^\s*({_SQL}|{re.sub('[A-Z]+', lambda word: word[0].lower(), 
 
 def statements(text: str) -> Iterator[str]:
     """Where a module has a string that is an SQL statement."""
-    for node in ast.walk(ast.parse(text)):
+    for node in ast.walk(parsed(text)):
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and SQL.match(node.value):
             yield f"line {node.lineno}: {' '.join(node.value.split())[:60]}"
 
@@ -257,6 +265,7 @@ ALLOWED = [
     ("import random\ndef f(source: random.Random): source.random()", CHANCE),
     ("import random\nrandom.Random(7).random()", CHANCE),
     ("import uuid\nuuid.UUID(text)", CHANCE),
+    ("secrets = []\nsecrets.append(1)", CHANCE),
 ]
 
 
