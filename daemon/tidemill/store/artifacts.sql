@@ -1,31 +1,34 @@
 -- The newest version of each key, and whether it has that type and text. A row: key, type, text.
 -- name: newest
+WITH e AS MATERIALIZED (SELECT value AS item FROM json_each(:rows))
 SELECT json_group_array(json_array(
     artifact.key, artifact.id, artifact.version, artifact.created, artifact.description,
-    artifact.type = json_extract(e.value, '$[1]') AND artifact.text = json_extract(e.value, '$[2]')
+    artifact.type = json_extract(e.item, '$[1]') AND artifact.text = json_extract(e.item, '$[2]')
 ))
-FROM json_each(:rows) AS e
+FROM e
 CROSS JOIN artifact ON artifact.number = (
-    SELECT number FROM artifact WHERE artifact.key = json_extract(e.value, '$[0]') ORDER BY version DESC LIMIT 1
+    SELECT number FROM artifact WHERE artifact.key = json_extract(e.item, '$[0]') ORDER BY version DESC LIMIT 1
 );
 
 -- A row: id, key, version, type, text, description, run id, task run id, deployment, created.
 -- name: add
+WITH e AS MATERIALIZED (SELECT value AS item FROM json_each(:rows))
 INSERT INTO artifact (id, key, version, type, text, description, run_id, task_run_id, deployment, created)
 SELECT
-    json_extract(e.value, '$[0]'), json_extract(e.value, '$[1]'), json_extract(e.value, '$[2]'),
-    json_extract(e.value, '$[3]'), json_extract(e.value, '$[4]'), json_extract(e.value, '$[5]'),
-    json_extract(e.value, '$[6]'), json_extract(e.value, '$[7]'), json_extract(e.value, '$[8]'),
-    json_extract(e.value, '$[9]')
-FROM json_each(:rows) AS e;
+    json_extract(e.item, '$[0]'), json_extract(e.item, '$[1]'), json_extract(e.item, '$[2]'),
+    json_extract(e.item, '$[3]'), json_extract(e.item, '$[4]'), json_extract(e.item, '$[5]'),
+    json_extract(e.item, '$[6]'), json_extract(e.item, '$[7]'), json_extract(e.item, '$[8]'),
+    json_extract(e.item, '$[9]')
+FROM e;
 
 -- Drop versions of a key up to one. A row: key, last version to drop.
 -- name: prune
+WITH e AS MATERIALIZED (SELECT value AS item FROM json_each(:rows))
 DELETE FROM artifact
 WHERE number IN (
     SELECT a.number
-    FROM json_each(:rows) AS e
-    CROSS JOIN artifact AS a ON a.key = json_extract(e.value, '$[0]') AND a.version <= json_extract(e.value, '$[1]')
+    FROM e
+    CROSS JOIN artifact AS a ON a.key = json_extract(e.item, '$[0]') AND a.version <= json_extract(e.item, '$[1]')
 );
 
 -- name: latest

@@ -1,10 +1,11 @@
 -- What the configuration states. A row: kind, name, id, document. Unchanged ones are left alone.
 -- name: put
+WITH e AS MATERIALIZED (SELECT value AS item FROM json_each(:rows))
 INSERT INTO catalogue (kind, name, id, document, created, updated)
 SELECT
-    json_extract(e.value, '$[0]'), json_extract(e.value, '$[1]'), json_extract(e.value, '$[2]'),
-    json_extract(e.value, '$[3]'), :at, :at
-FROM json_each(:rows) AS e WHERE true
+    json_extract(e.item, '$[0]'), json_extract(e.item, '$[1]'), json_extract(e.item, '$[2]'),
+    json_extract(e.item, '$[3]'), :at, :at
+FROM e WHERE true
 ON CONFLICT (kind, name) DO UPDATE SET document = excluded.document, updated = excluded.updated, gone = NULL
 WHERE catalogue.document <> excluded.document OR catalogue.gone IS NOT NULL;
 

@@ -7,7 +7,10 @@ import sqlite3
 from pathlib import Path
 from urllib.parse import quote
 
+from tidemill.clock import Clock
 from tidemill.errors import DatabaseError
+from tidemill.store.faults import Fault, MissingFileError
+from tidemill.store.groups import UnwritableError
 
 # Set on the writer's connection and read back: a pragma that does not take is silent.
 _PRAGMAS: tuple[tuple[str, int | str], ...] = (
@@ -77,3 +80,31 @@ def open_reader(path: Path) -> sqlite3.Connection:
     except sqlite3.Error as error:
         raise DatabaseError(f"{path}: cannot be read: {error}; check the path and the file's owner") from error
     return connection
+
+
+class FileWatch:
+    """Notices a database that was deleted or replaced: SQLite goes on writing into a file that nobody can find."""
+
+    EVERY_S = 1.0
+
+    def __init__(self, path: Path, clock: Clock) -> None:
+        self._path = path
+        self._clock = clock
+        file = path.stat()
+        self._file = (file.st_dev, file.st_ino)
+        self._looked = clock.monotonic()
+
+    def look(self) -> None:
+        """Look for the file, at most once a second. Raises UnwritableError when it is not the one that was opened."""
+        now = self._clock.monotonic()
+        if now - self._looked < self.EVERY_S:
+            return
+        self._looked = now
+        try:
+            file = self._path.stat()
+        except FileNotFoundError as error:
+            raise UnwritableError(Fault.FATAL, MissingFileError("the file was deleted while in use")) from error
+        except OSError:
+            return  # not known; writing will tell
+        if (file.st_dev, file.st_ino) != self._file:
+            raise UnwritableError(Fault.FATAL, MissingFileError("the file was replaced while in use"))

@@ -56,8 +56,6 @@ class MissingFileError(TidemillError):
 
 def classify(error: BaseException) -> Fault:
     """Say what a failed write means."""
-    if isinstance(error, MissingFileError):
-        return Fault.FATAL
     if not isinstance(error, sqlite3.Error):
         return Fault.ITEM
     code: int | None = getattr(error, "sqlite_errorcode", None)

@@ -1,10 +1,11 @@
 -- Lines of runs that are still there. A row: run, at, level, logger, message, task run id.
 -- name: add
+WITH e AS MATERIALIZED (SELECT value AS item FROM json_each(:rows))
 INSERT INTO log (run, at, level, logger, message, task_run_id)
 SELECT
-    run.seq, json_extract(e.value, '$[1]'), json_extract(e.value, '$[2]'), json_extract(e.value, '$[3]'),
-    json_extract(e.value, '$[4]'), json_extract(e.value, '$[5]')
-FROM json_each(:rows) AS e CROSS JOIN run ON run.seq = json_extract(e.value, '$[0]');
+    run.seq, json_extract(e.item, '$[1]'), json_extract(e.item, '$[2]'), json_extract(e.item, '$[3]'),
+    json_extract(e.item, '$[4]'), json_extract(e.item, '$[5]')
+FROM e CROSS JOIN run ON run.seq = json_extract(e.item, '$[0]');
 
 -- name: of_run
 SELECT json_group_array(json_array(number, run, run_id, at, level, logger, message, task_run_id))

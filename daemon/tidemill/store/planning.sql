@@ -26,10 +26,11 @@ FROM (
 
 -- Never-started runs of these schedules that are still to come. A row: deployment, identity.
 -- name: upcoming
+WITH e AS MATERIALIZED (SELECT value AS item FROM json_each(:keys))
 SELECT json_group_array(json_array(run.seq, run.id, schedule.deployment))
-FROM json_each(:keys) AS e
+FROM e
 CROSS JOIN schedule
-    ON schedule.deployment = json_extract(e.value, '$[0]') AND schedule.identity = json_extract(e.value, '$[1]')
+    ON schedule.deployment = json_extract(e.item, '$[0]') AND schedule.identity = json_extract(e.item, '$[1]')
 CROSS JOIN run ON run.schedule = schedule.number AND run.due > :now
 WHERE run.state_type = 0 AND run.attempt = 0 AND run.expected_start > :now;
 

@@ -2,18 +2,19 @@
 -- A row: seq, id, name, route, schedule, due, expected start, state type, state name, attempt, owner, created,
 -- created by, start, end, parameters, tags, idempotency key.
 -- name: create
+WITH e AS MATERIALIZED (SELECT value AS item FROM json_each(:rows))
 INSERT INTO run (
     seq, id, name, route, schedule, due, expected_start, state_type, state_name, attempt, owner, created, created_by,
     start_time, end_time, parameters, tags, idempotency_key
 )
 SELECT
-    json_extract(e.value, '$[0]'), json_extract(e.value, '$[1]'), json_extract(e.value, '$[2]'),
-    json_extract(e.value, '$[3]'), json_extract(e.value, '$[4]'), json_extract(e.value, '$[5]'),
-    json_extract(e.value, '$[6]'), json_extract(e.value, '$[7]'), json_extract(e.value, '$[8]'),
-    json_extract(e.value, '$[9]'), json_extract(e.value, '$[10]'), json_extract(e.value, '$[11]'),
-    json_extract(e.value, '$[12]'), json_extract(e.value, '$[13]'), json_extract(e.value, '$[14]'),
-    json_extract(e.value, '$[15]'), json_extract(e.value, '$[16]'), json_extract(e.value, '$[17]')
-FROM json_each(:rows) AS e WHERE true
+    json_extract(e.item, '$[0]'), json_extract(e.item, '$[1]'), json_extract(e.item, '$[2]'),
+    json_extract(e.item, '$[3]'), json_extract(e.item, '$[4]'), json_extract(e.item, '$[5]'),
+    json_extract(e.item, '$[6]'), json_extract(e.item, '$[7]'), json_extract(e.item, '$[8]'),
+    json_extract(e.item, '$[9]'), json_extract(e.item, '$[10]'), json_extract(e.item, '$[11]'),
+    json_extract(e.item, '$[12]'), json_extract(e.item, '$[13]'), json_extract(e.item, '$[14]'),
+    json_extract(e.item, '$[15]'), json_extract(e.item, '$[16]'), json_extract(e.item, '$[17]')
+FROM e WHERE true
 ON CONFLICT (schedule, due) WHERE schedule IS NOT NULL DO NOTHING
 ON CONFLICT (idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING;
 
@@ -23,29 +24,32 @@ SELECT json_group_array(run.seq) FROM json_each(:seqs) AS e CROSS JOIN run ON ru
 
 -- A row: tag, run.
 -- name: tag
+WITH e AS MATERIALIZED (SELECT value AS item FROM json_each(:rows))
 INSERT INTO run_tag (tag, run)
-SELECT json_extract(e.value, '$[0]'), json_extract(e.value, '$[1]') FROM json_each(:rows) AS e WHERE true
+SELECT json_extract(e.item, '$[0]'), json_extract(e.item, '$[1]') FROM e WHERE true
 ON CONFLICT DO NOTHING;
 
 -- Change runs that still have the state number they were decided on.
 -- A row: seq, number decided on, state type, state name, state number, attempt, retries used, owner, expected start,
 -- start, end, run time.
 -- name: transition
+WITH e AS MATERIALIZED (SELECT value AS item FROM json_each(:rows))
 UPDATE run
 SET
-    state_type = json_extract(e.value, '$[2]'), state_name = json_extract(e.value, '$[3]'),
-    state_number = json_extract(e.value, '$[4]'), attempt = json_extract(e.value, '$[5]'),
-    retries_used = json_extract(e.value, '$[6]'), owner = json_extract(e.value, '$[7]'),
-    expected_start = json_extract(e.value, '$[8]'), start_time = json_extract(e.value, '$[9]'),
-    end_time = json_extract(e.value, '$[10]'), run_time = json_extract(e.value, '$[11]')
-FROM json_each(:rows) AS e
-WHERE run.seq = json_extract(e.value, '$[0]') AND run.state_number = json_extract(e.value, '$[1]');
+    state_type = json_extract(e.item, '$[2]'), state_name = json_extract(e.item, '$[3]'),
+    state_number = json_extract(e.item, '$[4]'), attempt = json_extract(e.item, '$[5]'),
+    retries_used = json_extract(e.item, '$[6]'), owner = json_extract(e.item, '$[7]'),
+    expected_start = json_extract(e.item, '$[8]'), start_time = json_extract(e.item, '$[9]'),
+    end_time = json_extract(e.item, '$[10]'), run_time = json_extract(e.item, '$[11]')
+FROM e
+WHERE run.seq = json_extract(e.item, '$[0]') AND run.state_number = json_extract(e.item, '$[1]');
 
 -- Which of these runs still have the state number they were decided on. A row: seq, number decided on.
 -- name: unchanged
+WITH e AS MATERIALIZED (SELECT value AS item FROM json_each(:rows))
 SELECT json_group_array(run.seq)
-FROM json_each(:rows) AS e
-CROSS JOIN run ON run.seq = json_extract(e.value, '$[0]') AND run.state_number = json_extract(e.value, '$[1]');
+FROM e
+CROSS JOIN run ON run.seq = json_extract(e.item, '$[0]') AND run.state_number = json_extract(e.item, '$[1]');
 
 -- Which of these runs are in nobody's hands: neither PENDING, RUNNING nor CANCELLING.
 -- name: at_rest

@@ -1,11 +1,12 @@
 -- Cursors: how far each schedule was dealt with. A row: deployment, identity, last due, planned as. They never go
 -- back, except where what was planned is taken back (planning.sql).
 -- name: advance
+WITH e AS MATERIALIZED (SELECT value AS item FROM json_each(:rows))
 INSERT INTO schedule (deployment, identity, last_due, planned_as)
 SELECT
-    json_extract(e.value, '$[0]'), json_extract(e.value, '$[1]'), json_extract(e.value, '$[2]'),
-    json_extract(e.value, '$[3]')
-FROM json_each(:rows) AS e WHERE true
+    json_extract(e.item, '$[0]'), json_extract(e.item, '$[1]'), json_extract(e.item, '$[2]'),
+    json_extract(e.item, '$[3]')
+FROM e WHERE true
 ON CONFLICT (deployment, identity) DO UPDATE SET
     last_due = max(ifnull(last_due, excluded.last_due), excluded.last_due), planned_as = excluded.planned_as;
 
@@ -14,12 +15,13 @@ SELECT json_group_array(json_array(deployment, identity, last_due)) FROM schedul
 
 -- A row: deployment, schedule, first, last, count, exact, reason, at.
 -- name: skip
+WITH e AS MATERIALIZED (SELECT value AS item FROM json_each(:rows))
 INSERT INTO skipped_fire (deployment, schedule, first, last, count, exact, reason, at)
 SELECT
-    json_extract(e.value, '$[0]'), json_extract(e.value, '$[1]'), json_extract(e.value, '$[2]'),
-    json_extract(e.value, '$[3]'), json_extract(e.value, '$[4]'), json_extract(e.value, '$[5]'),
-    json_extract(e.value, '$[6]'), json_extract(e.value, '$[7]')
-FROM json_each(:rows) AS e;
+    json_extract(e.item, '$[0]'), json_extract(e.item, '$[1]'), json_extract(e.item, '$[2]'),
+    json_extract(e.item, '$[3]'), json_extract(e.item, '$[4]'), json_extract(e.item, '$[5]'),
+    json_extract(e.item, '$[6]'), json_extract(e.item, '$[7]')
+FROM e;
 
 -- name: skipped
 SELECT json_group_array(json_array(deployment, schedule, first, last, count, exact, reason, at))

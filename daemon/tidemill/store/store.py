@@ -21,7 +21,7 @@ from tidemill.store.doors import Door, DoorFactory, aiosqlite_doors
 from tidemill.store.ops import Op
 from tidemill.store.writer import BACKLOG_ITEMS, GROUP_ITEMS, Stats, Writer
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("tidemill.store")
 T = TypeVar("T")
 I = TypeVar("I")  # noqa: E741
 R = TypeVar("R")

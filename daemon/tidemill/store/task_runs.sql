@@ -2,18 +2,19 @@
 -- A row: id, run, name, task key, dynamic key, state type, state name, state at, message, data, state number, attempt,
 -- tags, created, expected start, start, end, run time, cache key.
 -- name: put
+WITH e AS MATERIALIZED (SELECT value AS item FROM json_each(:rows))
 INSERT INTO task_run (
     id, run, name, task_key, dynamic_key, state_type, state_name, state_at, state_message, state_data, state_number,
     attempt, tags, created, expected_start, start_time, end_time, run_time, cache_key
 )
 SELECT
-    json_extract(e.value, '$[0]'), run.seq, json_extract(e.value, '$[2]'), json_extract(e.value, '$[3]'),
-    json_extract(e.value, '$[4]'), json_extract(e.value, '$[5]'), json_extract(e.value, '$[6]'),
-    json_extract(e.value, '$[7]'), json_extract(e.value, '$[8]'), json_extract(e.value, '$[9]'),
-    json_extract(e.value, '$[10]'), json_extract(e.value, '$[11]'), json_extract(e.value, '$[12]'),
-    json_extract(e.value, '$[13]'), json_extract(e.value, '$[14]'), json_extract(e.value, '$[15]'),
-    json_extract(e.value, '$[16]'), json_extract(e.value, '$[17]'), json_extract(e.value, '$[18]')
-FROM json_each(:rows) AS e CROSS JOIN run ON run.seq = json_extract(e.value, '$[1]') WHERE true
+    json_extract(e.item, '$[0]'), run.seq, json_extract(e.item, '$[2]'), json_extract(e.item, '$[3]'),
+    json_extract(e.item, '$[4]'), json_extract(e.item, '$[5]'), json_extract(e.item, '$[6]'),
+    json_extract(e.item, '$[7]'), json_extract(e.item, '$[8]'), json_extract(e.item, '$[9]'),
+    json_extract(e.item, '$[10]'), json_extract(e.item, '$[11]'), json_extract(e.item, '$[12]'),
+    json_extract(e.item, '$[13]'), json_extract(e.item, '$[14]'), json_extract(e.item, '$[15]'),
+    json_extract(e.item, '$[16]'), json_extract(e.item, '$[17]'), json_extract(e.item, '$[18]')
+FROM e CROSS JOIN run ON run.seq = json_extract(e.item, '$[1]') WHERE true
 ON CONFLICT (id) DO UPDATE SET
     name = excluded.name, state_type = excluded.state_type, state_name = excluded.state_name,
     state_at = excluded.state_at, state_message = excluded.state_message, state_data = excluded.state_data,

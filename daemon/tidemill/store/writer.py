@@ -1,8 +1,7 @@
 """The writer: one task that carries all changes to the database, many in one commit.
 
-What waits is gathered into a group, and the group is one transaction and one hop to the database's thread. Where a
-group fails, its halves are tried on their own until only the items at fault have failed. A waiter that is cancelled
-does not take its item back.
+What waits is gathered into a group, and the group is one transaction and one hop to the database's thread. A waiter
+that is cancelled does not take its change back.
 """
 
 from __future__ import annotations
@@ -18,64 +17,41 @@ from typing import Any, TypeVar
 import msgspec
 
 from tidemill.clock import Clock
-from tidemill.errors import DatabaseError, StoreUnavailableError
-from tidemill.store import instance
+from tidemill.errors import DatabaseError, StoreUnavailableError, TidemillError
+from tidemill.store.connections import FileWatch
 from tidemill.store.doors import Door
-from tidemill.store.faults import Fault, MissingFileError, classify, explain
+from tidemill.store.faults import Fault, classify, explain
+from tidemill.store.groups import Group, UnwritableError, Waiting
 from tidemill.store.ops import Lane, Op
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("tidemill.store")
 I = TypeVar("I")  # noqa: E741
 R = TypeVar("R")
 
 GROUP_ITEMS = 1000  # changes in one commit
 GROUP_LOGS = 4000  # lines in one commit, beside the changes
-BACKLOG_ITEMS = 20_000  # waiting in the lane of states; beyond it, writers wait
+SHARED_FROM = 50  # waiting changes from which on a group takes only half of them
+BACKLOG_ITEMS = 20_000  # waiting changes; beyond it, writers wait, and beyond twice as many they are refused
 BACKLOG_LOGS = 50_000  # waiting lines; beyond it, lines are dropped
-STAT_S = 1.0  # how often the file is looked for
 COMPLAIN_S = 60.0  # how often one kind of trouble is logged
-LOCKED_TRIES = 3  # tries before it is called trouble; each waits some itself
+LOCKED_TRIES = 3  # tries before another process's lock is called trouble; each waits some itself
 LOCKED_S = (0.02, 1.0)  # first and longest wait for another process's lock
 HEAL_S = (0.2, 5.0)  # first and longest wait before an unasked try to write again
 CLOSING_TRIES = 10  # for a locked database, when the store is being closed
 
 
 class Stats(msgspec.Struct, kw_only=True):
-    """Counts since the store was opened. ``backlog`` and ``backlog_logs`` are how many wait now."""
+    """Counts since the store was opened. ``backlog`` and ``backlog_logs`` are how many waited at the last commit."""
 
     groups: int = 0
     items: int = 0
     largest_group: int = 0
-    commit_s: float = 0.0
-    failed: int = 0  # items refused for their own fault
+    commit_s: float = 0.0  # in the database's thread
+    failed: int = 0  # changes refused for their own fault
     unavailable: int = 0  # groups that could not be written
-    dropped: int = 0  # posted items given up
+    dropped: int = 0  # posted changes given up
     backlog: int = 0
     backlog_logs: int = 0
-
-
-class _Waiting:
-    """An item on its way. ``future`` None: posted, nobody waits."""
-
-    __slots__ = ("done", "error", "event", "future", "item", "op", "result")
-
-    def __init__(self, op: Op[Any, Any] | None, item: Any, future: asyncio.Future[Any] | None, event: Any) -> None:
-        self.op = op  # None: a barrier
-        self.item = item
-        self.future = future
-        self.event = event
-        self.result: Any = None
-        self.error: BaseException | None = None
-        self.done = False
-
-
-class UnwritableError(Exception):
-    """A group could not be written though nothing is wrong with its items."""
-
-    def __init__(self, fault: Fault, cause: BaseException) -> None:
-        super().__init__(str(cause))
-        self.fault = fault
-        self.cause = cause
 
 
 class Writer:
@@ -91,10 +67,12 @@ class Writer:
         publish: Callable[[Sequence[Any]], None],
         group_items: int = GROUP_ITEMS,
         backlog_items: int = BACKLOG_ITEMS,
+        backlog_logs: int = BACKLOG_LOGS,
     ) -> None:
+        self._loop = asyncio.get_running_loop()
         self.stats = Stats()
         self.degraded: str | None = None
-        self.fatal: asyncio.Future[DatabaseError] = asyncio.get_running_loop().create_future()
+        self.fatal: asyncio.Future[DatabaseError] = self._loop.create_future()
         self._door = door
         self._path = path
         self._clock = clock
@@ -102,25 +80,24 @@ class Writer:
         self._publish = publish
         self._group_items = group_items
         self._backlog_items = backlog_items
-        self._states: deque[_Waiting] = deque()
-        self._logs: deque[_Waiting] = deque()
+        self._lanes: dict[Lane, deque[Waiting]] = {Lane.STATES: deque(), Lane.LOGS: deque()}
+        self._most = {Lane.STATES: 2 * backlog_items, Lane.LOGS: backlog_logs}
+        self._states = self._lanes[Lane.STATES]
+        self._logs = self._lanes[Lane.LOGS]
         self._wake = asyncio.Event()
         self._room = asyncio.Event()
         self._closing = False
         self._heal_after = HEAL_S[0]
         self._healer: asyncio.Task[None] | None = None
         self._complained: dict[str, float] = {}
-        self._loop = asyncio.get_running_loop()
-        file = path.stat()
-        self._file = (file.st_dev, file.st_ino)
-        self._looked = clock.monotonic()
+        self._watch = FileWatch(path, clock)
         self._task = asyncio.create_task(self._run(), name="store writer")
 
     # -- handing in --------------------------------------------------------------------------------------------------
 
     async def write(self, op: Op[I, R], item: I, *, event: Any = None) -> R:
-        """Return the op's result when the item is durable. Waits for room first where too much waits."""
-        while len(self._states) >= self._backlog_items and op.lane is Lane.STATES and not self._closing:
+        """Return the op's result when the change is durable. Waits for room first where too much waits."""
+        while len(self._states) >= self._backlog_items and op.lane is Lane.STATES and self._refusal() is None:
             self._room.clear()
             await self._room.wait()
         return await self.submit(op, item, event=event)
@@ -128,24 +105,26 @@ class Writer:
     def submit(self, op: Op[I, R], item: I, *, event: Any = None) -> asyncio.Future[R]:
         """As ``write``, without waiting; refused with StoreUnavailableError where twice too much waits."""
         future: asyncio.Future[R] = self._loop.create_future()
+        lane = self._lanes[op.lane]
         refusal = self._refusal()
-        if refusal is None and len(self._states) >= 2 * self._backlog_items:
-            refusal = StoreUnavailableError(f"{self._path}: {len(self._states)} changes wait already; try again")
+        if refusal is None and len(lane) >= self._most[op.lane]:
+            refusal = StoreUnavailableError(f"{self._path}: {len(lane)} changes wait to be written; try again")
         if refusal is not None:
             future.set_exception(refusal)
             return future
-        (self._states if op.lane is Lane.STATES else self._logs).append(_Waiting(op, item, future, event))
+        lane.append(Waiting(op, item, future, event, op.lane))
         self._wake.set()
         return future
 
     def post(self, op: Op[I, Any], item: I, *, event: Any = None) -> None:
-        """Hand in an item that nobody waits for. Where too much waits it is dropped and counted."""
-        lane, most = (self._states, 2 * self._backlog_items) if op.lane is Lane.STATES else (self._logs, BACKLOG_LOGS)
-        if len(lane) >= most or self._refusal() is not None:
-            self._drop(1, f"{op.name}: too much waits to be written")
+        """Hand in a change that nobody waits for. Where too much waits it is dropped and counted."""
+        lane = self._lanes[op.lane]
+        refusal = self._refusal()
+        if refusal is not None or len(lane) >= self._most[op.lane]:
+            self._drop(op, refusal or "too much waits to be written")
             return
-        lane.append(_Waiting(op, item, None, event))
-        if self.degraded is None:  # while it fails, the healer tries: a flood of posts must not
+        lane.append(Waiting(op, item, None, event, op.lane))
+        if self.degraded is None:  # while writing fails the healer tries: a flood of posts must not
             self._wake.set()
 
     async def flush(self) -> None:
@@ -154,24 +133,24 @@ class Writer:
         if refusal is not None:
             raise refusal
         barriers = []
-        for lane in (self._states, self._logs):
+        for name, lane in self._lanes.items():
             future: asyncio.Future[None] = self._loop.create_future()
-            lane.append(_Waiting(None, None, future, None))
+            lane.append(Waiting(None, None, future, None, name))
             barriers.append(future)
         self._wake.set()
-        failed = [result for result in await asyncio.gather(*barriers, return_exceptions=True) if result is not None]
-        if failed:
-            raise failed[0]
+        for outcome in await asyncio.gather(*barriers, return_exceptions=True):
+            if outcome is not None:
+                raise outcome
 
     async def aclose(self, last: Callable[[sqlite3.Connection], None]) -> None:
         """Write what waits, run ``last`` and close the door. What cannot be written fails its waiters."""
         self._closing = True
         self._wake.set()
         self._room.set()
-        await asyncio.gather(self._task, return_exceptions=True)
+        await asyncio.wait({self._task})
         if self._healer is not None:
             self._healer.cancel()
-            await asyncio.gather(self._healer, return_exceptions=True)
+            await asyncio.wait({self._healer})
         try:
             await self._door.call(last)
         except (sqlite3.Error, ValueError) as error:
@@ -179,9 +158,9 @@ class Writer:
         finally:
             await self._door.aclose()
 
-    def _refusal(self) -> BaseException | None:
+    def _refusal(self) -> TidemillError | None:
         if self.fatal.done():
-            return self.fatal.result()
+            return DatabaseError(str(self.fatal.result()))
         if self._closing:
             return StoreUnavailableError(f"{self._path}: the store is closed")
         return None
@@ -190,88 +169,97 @@ class Writer:
 
     async def _run(self) -> None:
         try:
-            await self._loop_forever()
+            await self._commit_groups()
         except Exception as error:
             logger.exception("The writer failed")
-            self._give_up(DatabaseError(f"{self._path}: the writer failed: {error!r}; please report this"), error)
+            self._give_up(DatabaseError(f"{self._path}: the writer failed: {error!r}; please report it"), error)
+        finally:
+            self._closing = True
+            self._abandon(StoreUnavailableError(f"{self._path}: the store is closed"))
 
-    async def _loop_forever(self) -> None:
+    async def _commit_groups(self) -> None:
+        """Commit group after group, until closed and nothing waits.
+
+        The next group is on its way before the waiters of the last one hear: they go on while it is written.
+        """
         locked = 0
+        group: Group | None = None
         while not self.fatal.done():
-            # While writing fails, what was posted waits for the healer or for the next that somebody waits for.
-            if self.degraded is not None or not (self._states or self._logs):
-                if self._closing and not (self._states or self._logs):
-                    return
-                if not self._closing:
+            if group is None:
+                # While writing fails, what was posted waits for the healer, or for a change that somebody waits for.
+                waits = bool(self._states or self._logs)
+                if not self._closing and (self.degraded is not None or not waits):
                     await self._wake.wait()
-            self._wake.clear()
-            group = self._gather()
-            trouble = await self._commit(group)
+                elif self._closing and not waits:
+                    return
+                self._wake.clear()
+                group = self._gather()
+                if not group.arrived and self.degraded is None:
+                    group = None
+                    continue
+                hop = self._start(group)
+            cancelled = await _see_through(hop)
+            trouble = _outcome(hop)
+            written, group = group, None
+            if trouble is None and self.degraded is None and not cancelled and (self._states or self._logs):
+                group = self._gather()
+                hop = self._start(group)
+            self._settle(written, trouble)
+            if cancelled:
+                raise asyncio.CancelledError
             if trouble is None:
                 locked = 0
             elif trouble.fault is Fault.LOCKED and not (self._closing and locked >= CLOSING_TRIES):
-                self._put_back(group)
+                self._put_back(written.arrived)
                 locked = min(locked + 1, CLOSING_TRIES)
                 if locked >= LOCKED_TRIES:
                     self._degrade(self._explain(trouble))
                 await self._clock.sleep(min(LOCKED_S[0] * 2**locked, LOCKED_S[1]))
                 self._wake.set()
             else:
-                await self._refuse(group, trouble)
-                if self._closing:
-                    return
+                await self._refuse(written, trouble)
 
-    def _gather(self) -> list[_Waiting]:
-        """Take a group: changes by their op's rank, then lines of output."""
+    def _gather(self) -> Group:
+        """Take a group. Of many that wait only half: the loop serves that half while the other is written."""
         states, logs = self._states, self._logs
-        group = [states.popleft() for _ in range(min(len(states), self._group_items))]
-        group.extend(logs.popleft() for _ in range(min(len(logs), GROUP_LOGS)))
-        if not self._room.is_set() and len(states) < self._backlog_items:
+        count = len(states) if len(states) <= SHARED_FROM else max(SHARED_FROM // 2, len(states) // 2)
+        arrived = [states.popleft() for _ in range(min(count, self._group_items))]
+        arrived.extend(logs.popleft() for _ in range(min(len(logs), GROUP_LOGS)))
+        if len(states) < self._backlog_items:
             self._room.set()
-        return group
+        return Group(arrived)
 
-    async def _commit(self, group: list[_Waiting]) -> UnwritableError | None:
-        """Write a group and settle what was written; return what kept the rest from it."""
-        items = sorted((waiting for waiting in group if waiting.op is not None), key=_rank)
-        hop = asyncio.ensure_future(self._door.call(lambda connection: self._transact(connection, items)))
-        cancelled = False
-        while not hop.done():  # a commit under way is seen through: its waiters must hear how it ended
-            try:
-                await asyncio.shield(hop)
-            except asyncio.CancelledError:
-                cancelled = True
-            except Exception:
-                break
-        trouble = self._outcome(hop)
-        self._settle(group, items, trouble)
-        if cancelled:
-            raise asyncio.CancelledError
+    def _start(self, group: Group) -> asyncio.Future[UnwritableError | None]:
+        return asyncio.ensure_future(self._door.call(lambda connection: self._transact(connection, group)))
+
+    def _transact(self, connection: sqlite3.Connection, group: Group) -> UnwritableError | None:
+        """Commit a group, in the database's thread."""
+        started = self._clock.monotonic()
+        trouble = group.commit(connection, self._watch.look)
+        self.stats.commit_s += self._clock.monotonic() - started
         return trouble
 
-    @staticmethod
-    def _outcome(hop: asyncio.Future[UnwritableError | None]) -> UnwritableError | None:
-        error = hop.exception()
-        # Beyond what the transaction itself tells, only the door can fail: its thread or connection is gone.
-        return hop.result() if error is None else UnwritableError(Fault.FATAL, error)
+    # -- what became of a group --------------------------------------------------------------------------------------
 
-    def _settle(self, group: list[_Waiting], items: list[_Waiting], trouble: UnwritableError | None) -> None:
+    def _settle(self, group: Group, trouble: UnwritableError | None) -> None:
+        """Publish what was written and tell its waiters; what was not written is left."""
         stats = self.stats
         stats.backlog, stats.backlog_logs = len(self._states), len(self._logs)
         if trouble is None:
             stats.groups += 1
-            stats.items += len(items)
-            stats.largest_group = max(stats.largest_group, len(items))
+            stats.items += len(group.changes)
+            stats.largest_group = max(stats.largest_group, len(group.changes))
             if self.degraded is not None:
                 self._healed()
         # In the order of the commit: hearers of events see what the database saw.
         events = [
             waiting.event
-            for waiting in items
-            if waiting.done and waiting.event is not None and waiting.error is None and waiting.result is not False
+            for waiting in group.changes
+            if waiting.event is not None and waiting.done and waiting.error is None and waiting.result is not False
         ]
         if events:
             self._publish(events)
-        for waiting in group:
+        for waiting in group.arrived:
             if waiting.op is None:
                 waiting.done = trouble is None
             if not waiting.done:
@@ -279,34 +267,32 @@ class Writer:
             future, error = waiting.future, waiting.error
             if error is not None:
                 stats.failed += 1
-            if future is None:
-                if error is not None and waiting.op is not None:
-                    self._drop(1, f"{waiting.op.name}: {error}")
-            elif not future.done():
-                if error is None:
-                    future.set_result(waiting.result)
-                else:
+                if future is None:
+                    self._drop(waiting.op, error)
+                elif not future.done():
                     future.set_exception(error)
+            elif future is not None and not future.done():
+                future.set_result(waiting.result)
 
-    def _put_back(self, group: list[_Waiting]) -> None:
+    def _put_back(self, waiting: Sequence[Waiting]) -> None:
         """Return what was not written to the front of its lane, in its order."""
-        for waiting in reversed([waiting for waiting in group if not waiting.done]):
-            lane = self._logs if waiting.op is not None and waiting.op.lane is Lane.LOGS else self._states
-            lane.appendleft(waiting)
+        for each in reversed(waiting):
+            if not each.done:
+                self._lanes[each.lane].appendleft(each)
 
-    async def _refuse(self, group: list[_Waiting], trouble: UnwritableError) -> None:
+    async def _refuse(self, group: Group, trouble: UnwritableError) -> None:
         """Fail the waiters of a group that cannot be written; keep what was posted, but for lines of output."""
         text = self._explain(trouble)
         self.stats.unavailable += 1
-        kept: list[_Waiting] = []
-        for waiting in group:
+        kept: list[Waiting] = []
+        for waiting in group.arrived:
             if waiting.done:
                 continue
             if waiting.future is not None:
                 if not waiting.future.done():
                     waiting.future.set_exception(StoreUnavailableError(text))
-            elif waiting.op is not None and waiting.op.lane is Lane.LOGS:
-                self._drop(1, f"{waiting.op.name}: {trouble.cause}")
+            elif waiting.lane is Lane.LOGS or self._closing:
+                self._drop(waiting.op, trouble.cause)
             else:
                 kept.append(waiting)
         self._put_back(kept)
@@ -319,6 +305,22 @@ class Writer:
         if self._healer is None and not self.fatal.done():
             self._healer = asyncio.create_task(self._heal(), name="store healer")
 
+    async def _replace_door(self, text: str) -> None:
+        """Open the database anew after the disk failed: what the old connection believes is on disk may not be."""
+        try:
+            door = await self._reopen()
+        except (DatabaseError, sqlite3.Error, OSError) as error:
+            if isinstance(error, DatabaseError) or classify(error) is Fault.FATAL:
+                self._give_up(DatabaseError(f"{text}; and it cannot be opened again: {error}"), error)
+            return  # else no better than before; tried again after the next failure
+        old, self._door = self._door, door
+        try:
+            await old.aclose()
+        except sqlite3.Error as error:
+            logger.warning("The failed connection did not close: %s", error)
+
+    # -- how it is ---------------------------------------------------------------------------------------------------
+
     def _explain(self, trouble: UnwritableError) -> str:
         return f"{self._path}: {explain(trouble.cause, trouble.fault)}"
 
@@ -326,28 +328,12 @@ class Writer:
         self.degraded = text
         self._complain("degraded", "The database cannot be written: %s", text)
 
-    async def _replace_door(self, text: str) -> None:
-        """Open the database anew after the disk failed: what the old connection believes is on disk may not be."""
-        try:
-            door = await self._reopen()
-        except (DatabaseError, sqlite3.Error, OSError) as error:
-            if classify(error) is not Fault.FATAL and not isinstance(error, DatabaseError):
-                return  # no better than before; tried again after the next failure
-            self._give_up(DatabaseError(f"{text}; and it cannot be opened again: {error}"), error)
-            return
-        old, self._door = self._door, door
-        try:
-            await old.aclose()
-        except sqlite3.Error as error:
-            logger.warning("The failed connection did not close: %s", error)
-
     async def _heal(self) -> None:
         """Try to write now and then, until it works."""
         while self.degraded is not None and not self._closing and not self.fatal.done():
             await self._clock.sleep(self._heal_after)
             self._heal_after = min(self._heal_after * 2, HEAL_S[1])
             self._wake.set()
-        self._healer = None
 
     def _healed(self) -> None:
         logger.warning("The database can be written again.")
@@ -361,18 +347,25 @@ class Writer:
     def _give_up(self, error: DatabaseError, cause: BaseException) -> None:
         error.__cause__ = cause
         self.degraded = str(error)
-        for lane in (self._states, self._logs):
-            for waiting in lane:
-                if waiting.future is not None and not waiting.future.done():
-                    waiting.future.set_exception(error)
-            lane.clear()
-        self._room.set()
+        self._abandon(error)
         if not self.fatal.done():
             self.fatal.set_result(error)
 
-    def _drop(self, count: int, reason: str) -> None:
-        self.stats.dropped += count
-        self._complain("dropped", "Given up and not written, %d so far; the last one: %s", self.stats.dropped, reason)
+    def _abandon(self, error: TidemillError) -> None:
+        """Fail all that still waits, and let nobody wait for room."""
+        for lane in self._lanes.values():
+            for waiting in lane:
+                if waiting.future is None:
+                    self._drop(waiting.op, error)
+                elif not waiting.future.done():
+                    waiting.future.set_exception(type(error)(str(error)))
+            lane.clear()
+        self._room.set()
+
+    def _drop(self, op: Op[Any, Any] | None, reason: object) -> None:
+        self.stats.dropped += 1
+        name = op.name if op is not None else "barrier"
+        self._complain("dropped", "Given up, %d so far; the last one: %s: %s", self.stats.dropped, name, reason)
 
     def _complain(self, kind: str, text: str, *args: object) -> None:
         now = self._clock.monotonic()
@@ -380,76 +373,19 @@ class Writer:
             self._complained[kind] = now
             logger.error(text, *args)
 
-    # -- on the database's thread ------------------------------------------------------------------------------------
 
-    def _transact(self, connection: sqlite3.Connection, items: list[_Waiting]) -> UnwritableError | None:
-        started = self._clock.monotonic()
+async def _see_through(hop: asyncio.Future[Any]) -> bool:
+    """Wait for a commit under way, come what may: its waiters must hear how it ended. Return whether to end after."""
+    cancelled = False
+    while not hop.done():
         try:
-            self._look_for_file(started)
-            self._apply(connection, items)
-        except UnwritableError as trouble:
-            return trouble
-        except MissingFileError as error:
-            return UnwritableError(Fault.FATAL, error)
-        finally:
-            self.stats.commit_s += self._clock.monotonic() - started
-        return None
-
-    def _apply(self, connection: sqlite3.Connection, items: list[_Waiting]) -> None:
-        """Commit all items in one transaction, or find those at fault by halves. Raises UnwritableError."""
-        try:
-            connection.execute("BEGIN IMMEDIATE")
-            results = _results(connection, items)
-            connection.execute("COMMIT")
-        except Exception as error:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-            fault = classify(error)
-            if fault is not Fault.ITEM:
-                raise UnwritableError(fault, error) from error
-            if len(items) <= 1:
-                for waiting in items:
-                    waiting.error, waiting.done = error, True
-                return
-            middle = len(items) // 2
-            self._apply(connection, items[:middle])
-            self._apply(connection, items[middle:])
-            return
-        for waiting, result in zip(items, results, strict=True):
-            waiting.result, waiting.done = result, True
-
-    def _look_for_file(self, now: float) -> None:
-        """Notice a database that was deleted or replaced: SQLite goes on writing into a file that nobody can find."""
-        if now - self._looked < STAT_S:
-            return
-        self._looked = now
-        try:
-            file = self._path.stat()
-        except FileNotFoundError:
-            raise MissingFileError("the database file was deleted while in use") from None
-        except OSError:
-            return  # not known; a write will tell
-        if (file.st_dev, file.st_ino) != self._file:
-            raise MissingFileError("the database file was replaced while in use")
+            await asyncio.wait({hop})
+        except asyncio.CancelledError:
+            cancelled = True
+    return cancelled
 
 
-def _rank(waiting: _Waiting) -> int:
-    return 0 if waiting.op is None else waiting.op.rank
-
-
-def _results(connection: sqlite3.Connection, items: list[_Waiting]) -> list[Any]:
-    """Apply items, sorted by rank: each op once, with all of its items. An empty group is a try to write."""
-    if not items:
-        instance.probe(connection)
-        return []
-    results: list[Any] = []
-    start = 0
-    while start < len(items):
-        op = items[start].op
-        end = start
-        while end < len(items) and items[end].op is op:
-            end += 1
-        if op is not None:
-            results.extend(op.apply(connection, [waiting.item for waiting in items[start:end]]))
-        start = end
-    return results
+def _outcome(hop: asyncio.Future[UnwritableError | None]) -> UnwritableError | None:
+    error = hop.exception()
+    # The transaction tells its own troubles; beyond them only the door can fail: its thread or connection is gone.
+    return hop.result() if error is None else UnwritableError(Fault.FATAL, error)
