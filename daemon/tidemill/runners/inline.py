@@ -50,11 +50,16 @@ class InlineRunner:
         self._clock = clock
         self._grace_s = grace.total_seconds()
         self._calls: dict[str, _Call] = {}  # by entrypoint
-        self._abandoned = 0
+        self._left: dict[tuple[str, int], asyncio.Task[Outcome]] = {}
 
     @property
     def abandoned(self) -> int:
-        return self._abandoned
+        return len(self._left)
+
+    async def left(self, job: Job) -> None:
+        task = self._left.get((job.run_id, job.attempt))
+        if task is not None:
+            await asyncio.wait([task])
 
     def warm(self, refs: Iterable[FlowRef]) -> None:
         """Import the code of ``refs`` now, not at their first run. Raises ``EntrypointError`` for the first bad one."""
@@ -77,13 +82,14 @@ class InlineRunner:
         """Forget the flows' code. The built-in flows belong to whoever made them."""
         self._calls.clear()
 
-    def left_behind(self, task: asyncio.Task[Outcome]) -> None:
+    def left_behind(self, job: Job, task: asyncio.Task[Outcome]) -> None:
         """Count an attempt's code as abandoned until ``task`` ends."""
-        self._abandoned += 1
-        task.add_done_callback(self._came_to_its_end)
+        attempt = (job.run_id, job.attempt)
+        self._left[attempt] = task
+        task.add_done_callback(partial(self._came_to_its_end, attempt))
 
-    def _came_to_its_end(self, task: asyncio.Task[Outcome]) -> None:
-        self._abandoned -= 1
+    def _came_to_its_end(self, attempt: tuple[str, int], task: asyncio.Task[Outcome]) -> None:
+        del self._left[attempt]
         if not task.cancelled():
             task.exception()  # looked at, so that nobody complains that it was not
 
@@ -163,7 +169,7 @@ class _Attempt:
             self._context.told_to_end = True
             if not self._context.in_thread:
                 self._task.cancel()
-            self._runner.left_behind(self._task)
+            self._runner.left_behind(self._context.job, self._task)
             raise
         finally:
             for timer in self._timers:
@@ -193,7 +199,7 @@ class _Attempt:
     def _abandon(self) -> None:
         if self._done.done():
             return
-        self._runner.left_behind(self._task)
+        self._runner.left_behind(self._context.job, self._task)
         told = "did not end" if self._context.in_thread else "did not heed its cancellation"
         self._context.log(f"the flow's code {told} and is left behind", logging.ERROR, FLOW)
         self._done.set_result(None)

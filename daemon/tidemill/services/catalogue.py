@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from tidemill.config import Settings
+from tidemill.config.settings import Settings
 from tidemill.core.admission import Limits, limits_of
 from tidemill.core.deployments import Deployment, WorkPool, WorkQueue
 from tidemill.core.overrides import Override
+from tidemill.core.schedules import CompiledSchedule, compile_schedule
 from tidemill.errors import NotFoundError
 from tidemill.ids import stable_id
 
@@ -22,14 +23,27 @@ def alike(name: str) -> str:
 class Catalogue:
     """Deployments, queues and pools by name. Replaced settings and overrides take effect at the next look."""
 
-    def __init__(self, settings: Settings, *, instance: str, overrides: Iterable[Override] = ()) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        instance: str,
+        overrides: Iterable[Override] = (),
+        compiled: Mapping[str, Sequence[CompiledSchedule]] | None = None,
+    ) -> None:
         self.instance = instance
+        self._compiled = compiled or {}
         self._overrides = {(each.kind, each.name, each.key): each for each in overrides}
         self.settings = settings
 
     @property
     def deployments(self) -> Mapping[str, Deployment]:
         return self.settings.deployments
+
+    def schedules(self, deployment: Deployment) -> Sequence[CompiledSchedule]:
+        """Return a deployment's schedules, ready to be asked."""
+        known = self._compiled.get(deployment.name)
+        return known if known is not None else [compile_schedule(each) for each in deployment.schedules]
 
     @property
     def queues(self) -> Mapping[str, WorkQueue]:

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from tidemill.clock import Clock
-from tidemill.config import Settings
+from tidemill.config.settings import Settings
 from tidemill.core.deployments import Deployment
 from tidemill.core.events import RunDeleted
 from tidemill.core.overrides import Override
@@ -21,7 +21,8 @@ from tidemill.services.dispatcher import Dispatcher
 from tidemill.services.orchestrator import Orchestrator
 from tidemill.services.scheduler import Scheduler
 from tidemill.services.worker import Worker
-from tidemill.store import Store, ops
+from tidemill.store import Store, catalogue
+from tidemill.store import runs as stored_runs
 
 KINDS = ("deployment", "work_queue", "work_pool")
 
@@ -105,7 +106,8 @@ class Control:
         )
         if await self._orchestrator.create(run):
             return run
-        present = await self.store.read(lambda connection: _by_key(connection, idempotency_key))
+        key = idempotency_key or ""
+        present = await self.store.read(lambda connection: stored_runs.by_idempotency_key(connection, key))
         if present is None:
             raise TidemillError(f"a run with the idempotency key {idempotency_key} came and went; try again")
         return present
@@ -153,7 +155,7 @@ class Control:
         if run.state.type in ACTIVE:
             raise TransitionError(f"flow run {run.name} ({run.id}) is {run.state.name}; cancel it before deleting it")
         event = RunDeleted(run.id, run.seq, run.deployment)
-        if not await self.store.write(ops.DELETE_RUN, run, event=event):
+        if not await self.store.write(stored_runs.DELETE_RUN, run.seq, event=event):
             raise NotFoundError(f"flow run {run.name} ({run.id}) is gone or has started meanwhile")
 
     async def pause(self, kind: str, name: str) -> None:
@@ -180,11 +182,11 @@ class Control:
         file_value = self._catalogue.file_value(kind, name, key)
         now = self.clock.now()
         if value == file_value:
-            await self.store.write(ops.CLEAR_OVERRIDE, (kind, name, key))
+            await self.store.write(catalogue.CLEAR_OVERRIDE, (kind, name, key))
             self._catalogue.clear_override(kind, name, key)
         else:
             override = Override(kind=kind, name=name, key=key, value=value, file_value=file_value, at=now)
-            await self.store.write(ops.SET_OVERRIDE, override)
+            await self.store.write(catalogue.SET_OVERRIDE, override)
             self._catalogue.set_override(override)
         if kind == "deployment" and key == "paused":
             if value:

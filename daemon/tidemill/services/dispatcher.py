@@ -24,7 +24,7 @@ from tidemill.services.catalogue import Catalogue
 from tidemill.services.orchestrator import Orchestrator
 from tidemill.services.timekeeper import Timekeeper
 from tidemill.services.wake import Wake
-from tidemill.store import runs as store_runs
+from tidemill.store import runs as stored_runs
 
 WINDOW = timedelta(seconds=60)
 # Runs held in memory ahead of their start; more wait in the database until some of these have started.
@@ -43,7 +43,7 @@ class Dispatcher:
     ) -> None:
         self.lineup = Lineup(catalogue.limits())
         self.overdue: Callable[[FlowRun], None] = lambda run: None  # told of each run that is due and had to wait
-        self.cancel_running: Callable[[str, str], bool] = lambda run_id, reason: False
+        self.cancel_running: Callable[[str, str], None] = lambda run_id, reason: None
         self._orchestrator = orchestrator
         self._store = orchestrator.store
         self._catalogue = catalogue
@@ -136,7 +136,7 @@ class Dispatcher:
         until = now + WINDOW
         # Set before the read: what is committed while it runs is heard, and merging knows it already.
         self._loaded_until = until
-        runs = await self._store.read(lambda connection: store_runs.due(connection, until, MEMORY))
+        runs = await self._store.read(lambda connection: stored_runs.due(connection, until, MEMORY))
         self._more = len(runs) >= MEMORY
         for run in runs:
             if run.id not in self._soon_runs and run.id not in self.lineup and not self.lineup.holds(run):
@@ -216,6 +216,10 @@ class Dispatcher:
         if run is not None and run.state.type is StateType.SCHEDULED:
             self._add(run)
             self._wake.set()
+
+    def wake(self) -> None:
+        """Look again now."""
+        self._wake.set()
 
     def relimit(self) -> None:
         """Go by the catalogue's present limits (a reload, a pause, a resumed queue)."""

@@ -20,7 +20,7 @@ from tidemill.core.states import State, StateType
 from tidemill.core.transitions import enter
 from tidemill.services.orchestrator import Orchestrator
 from tidemill.services.scheduler import Entry, Scheduler
-from tidemill.store import runs as stored_runs
+from tidemill.store import planning
 
 # How many missed fires of one schedule are looked at one by one. Beyond that the latest are, and the rest is said to be
 # "at least" that many: a year of a schedule that fires each second must not hold up the start.
@@ -41,7 +41,7 @@ class MissedFires:
         """Decide on every fire due in (since, now]; return how many run now."""
         planned: dict[tuple[str, str], dict[datetime, FlowRun]] = {}
         rows = await self._orchestrator.store.read(
-            lambda connection: stored_runs.planned_between(connection, since, now)
+            lambda connection: planning.planned_between(connection, since, now)
         )
         for run in rows:
             if run.deployment is not None and run.schedule is not None and run.due is not None:

@@ -20,8 +20,7 @@ from tidemill.core.states import State, StateType
 from tidemill.errors import NotFoundError, StoreUnavailableError
 from tidemill.ids import Ids
 from tidemill.store import Store
-from tidemill.store import ops as store_ops
-from tidemill.store import runs as store_runs
+from tidemill.store import runs as stored_runs
 
 # How long to wait before a write that the disk refused is tried again.
 HEAL_S = 1.0
@@ -41,7 +40,7 @@ class Orchestrator:
     async def create(self, run: FlowRun) -> bool:
         """Store a new run; False: one with the same (deployment, schedule, due) or idempotency key is there."""
         event = RunChanged(run, (run.state,), None)
-        return await self.store.write(store_ops.CREATE_RUNS, run, event=event)
+        return await self.store.write(stored_runs.CREATE_RUNS, run, event=event)
 
     async def begin(self, run: FlowRun) -> FlowRun | None:
         """Make the start of an attempt durable and return the running run; None: it was changed meanwhile.
@@ -97,7 +96,7 @@ class Orchestrator:
     async def change_all(self, decided: Sequence[tuple[FlowRun, Transition]]) -> int:
         """Write many transitions in one group; return how many held. For recovery and lateness, which look again."""
         futures = [
-            self.store.submit(store_ops.TRANSITIONS, transition, event=RunChanged(transition.run, transition.states, run.state))
+            self.store.submit(stored_runs.TRANSITIONS, transition, event=RunChanged(transition.run, transition.states, run.state))
             for run, transition in decided
         ]
         held = 0
@@ -107,11 +106,11 @@ class Orchestrator:
 
     async def get(self, run_id: str) -> FlowRun:
         """Return the stored run; raises NotFoundError."""
-        run = await self.store.read(lambda connection: store_runs.get(connection, run_id))
+        run = await self.store.read(lambda connection: stored_runs.get(connection, run_id))
         if run is None:
             raise NotFoundError(f"no flow run has the id {run_id}; it may have been deleted")
         return run
 
     async def _write(self, transition: Transition, before: State) -> bool:
         event = RunChanged(transition.run, transition.states, before)
-        return await self.store.write(store_ops.TRANSITIONS, transition, event=event)
+        return await self.store.write(stored_runs.TRANSITIONS, transition, event=event)

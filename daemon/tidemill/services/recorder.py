@@ -11,13 +11,13 @@ from typing import Any
 
 from tidemill.clock import Clock
 from tidemill.core.deployments import SecretRef
-from tidemill.core.events import ArtifactStored
+from tidemill.core.events import ArtifactStored, Event
 from tidemill.core.ports import ArtifactReport, LogReport, Question, Report
 from tidemill.core.runs import Artifact, FlowRun, LogRow
 from tidemill.errors import TidemillError
 from tidemill.ids import Ids
 from tidemill.sdk.canonical import canonical
-from tidemill.store import Store, ops
+from tidemill.store import Store, artifacts, logs
 from tidemill.telemetry.floods import FloodGate
 from tidemill.telemetry.redaction import Redactor
 
@@ -77,7 +77,7 @@ class RunLogs:
             self._gathered.clear()
             self._called = False
         for _, row in lines:
-            self._store.post(ops.LOGS, row)
+            self._store.post(logs.LOGS, row)
         if lines:
             self._tell(lines)
 
@@ -164,7 +164,9 @@ class DaemonRecorder:
     def _submit(self, artifact: Artifact) -> None:
         if self._artifacts is None:
             self._artifacts = []
-        self._artifacts.append(self._house.store.submit(ops.ARTIFACTS, artifact, event=ArtifactStored(artifact)))
+        future = self._house.store.submit(artifacts.ARTIFACTS, artifact)
+        future.add_done_callback(lambda done: self._house.tell_artifact(artifact, done))
+        self._artifacts.append(future)
 
 
 class RecorderHouse:
@@ -179,6 +181,7 @@ class RecorderHouse:
         redactor: Redactor,
         secret: Callable[[SecretRef], str],
         tell: Callable[[Sequence[tuple[FlowRun, LogRow]]], None],
+        publish: Callable[[Sequence[Event]], None],
         lines_per_second: int,
     ) -> None:
         self.store = store
@@ -189,11 +192,17 @@ class RecorderHouse:
         self.logs = RunLogs(store=store, redactor=redactor, tell=tell)
         self.loop = asyncio.get_running_loop()
         self.thread = threading.get_ident()
+        self._publish = publish
         self._lines_per_second = lines_per_second
 
     def recorder(self, run: FlowRun) -> DaemonRecorder:
         """Return the recorder of one attempt."""
         return DaemonRecorder(self, run)
+
+    def tell_artifact(self, made: Artifact, stored: asyncio.Future[Artifact]) -> None:
+        """Publish a new version; equal content made none."""
+        if not stored.cancelled() and stored.exception() is None and stored.result().id == made.id:
+            self._publish([ArtifactStored(stored.result())])
 
     def gate(self) -> FloodGate:
         """Return a new gate for one run's lines."""

@@ -10,6 +10,7 @@ from tidemill.errors import StoreUnavailableError
 from tidemill.services.catalogue import Catalogue
 from tidemill.services.wake import Wake
 from tidemill.store import Store
+from tidemill.store.retention import Pruning, prune
 
 EVERY_S = 3600.0
 FIRST_S = 60.0  # after the start, when others have had their turn
@@ -33,16 +34,14 @@ class Janitor:
         settings = self._catalogue.settings.retention
         total: dict[str, int] = {}
         while not self._closed:
-            piece = await self._store.write(
-                PRUNE,
-                Pruning(
-                    now=now,
-                    keep=settings.keep,
-                    keep_runs=settings.keep_runs_per_deployment,
-                    keep_logs=settings.keep_logs,
-                    max_size=settings.max_database_size,
-                ),
+            rules = Pruning(
+                now=now,
+                keep=settings.keep,
+                keep_runs=settings.keep_runs_per_deployment,
+                keep_logs=settings.keep_logs,
+                max_size=settings.max_database_size,
             )
+            piece = await prune(self._store, rules)
             for kind, count in piece.items():
                 total[kind] = total.get(kind, 0) + count
             if not any(piece.values()):

@@ -7,16 +7,20 @@ that people see them and so that a due run starts without anything being compute
 
 from __future__ import annotations
 
+import hashlib
 import heapq
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
+
+import msgspec
+from msgspec.structs import replace
 
 from tidemill.clock import SLICE_S, Clock
 from tidemill.core.deployments import Deployment
 from tidemill.core.events import FiresSkipped, RunChanged
-from tidemill.core.runs import Cursor, FlowRun, Plan, SkippedFire
-from tidemill.core.schedules import CompiledSchedule, compile_schedule, fires, identity, jittered
+from tidemill.core.runs import FlowRun, SkippedFire
+from tidemill.core.schedules import CompiledSchedule, fires, identity, jittered
 from tidemill.core.states import State, StateType
 from tidemill.errors import StoreUnavailableError
 from tidemill.ids import Ids
@@ -25,9 +29,7 @@ from tidemill.services.catalogue import Catalogue
 from tidemill.services.orchestrator import HEAL_S
 from tidemill.services.timekeeper import Timekeeper
 from tidemill.services.wake import Wake
-from tidemill.store import Store, ops
-from tidemill.store import runs as stored_runs
-from tidemill.store import schedules as stored_schedules
+from tidemill.store import Store, instance, planning, schedules
 
 # Every fire of the next minute stands in the queue, and ``[daemon] upcoming`` fires of each schedule at least.
 AHEAD = timedelta(seconds=60)
@@ -43,13 +45,14 @@ logger = logging.getLogger("tidemill.scheduler")
 class Entry:
     """One schedule of one deployment, and how far it has been planned."""
 
-    __slots__ = ("ahead", "compiled", "cursor", "deployment", "key")
+    __slots__ = ("ahead", "compiled", "cursor", "deployment", "key", "planned_as")
 
     def __init__(self, deployment: Deployment, compiled: CompiledSchedule, key: str, cursor: datetime) -> None:
         self.deployment = deployment
         self.compiled = compiled
         self.key = key
         self.cursor = cursor
+        self.planned_as = digest(deployment, compiled)
         self.ahead: list[datetime] = []  # planned fires that are still to come, in order
 
 
@@ -88,9 +91,9 @@ class Scheduler:
         Upcoming runs of deployments and schedules that have changed since they were planned are taken back; a schedule
         that is new starts now.
         """
-        cursors = await self._store.read(stored_schedules.cursors)
-        planned_by = await self._store.read(stored_schedules.fingerprints)
-        ahead = await self._store.read(lambda connection: stored_runs.planned_ahead(connection, now))
+        cursors = await self._store.read(schedules.cursors)
+        planned_as = await self._store.read(planning.planned_as)
+        ahead = await self._store.read(lambda connection: planning.planned_ahead(connection, now))
         self.entries.clear()
         self._refill.clear()
         for number, deployment in enumerate(self._catalogue.deployments.values()):
@@ -98,16 +101,13 @@ class Scheduler:
                 await self._clock.sleep(0)  # ten thousand schedules must not hold the loop
             self._enter(deployment, now, cursors)
         changed = [
-            (name, key)
-            for name, key in cursors
-            if (name, key) not in self.entries or planned_by.get(name) != fingerprint(self.entries[name, key].deployment)
+            key for key in cursors if key not in self.entries or planned_as.get(key) != self.entries[key].planned_as
         ]
         for name, key, due in ahead:
             entry = self.entries.get((name, key))
             if entry is not None:
                 entry.ahead.append(due)
         await self._take_back(changed, now)
-        await self._remember_fingerprints(planned_by)
         for entry in self.entries.values():
             self._queue(entry, now)
 
@@ -117,21 +117,21 @@ class Scheduler:
         if entries:
             await self.plan([self.make(entry, now) for entry in entries], entries)
 
-    def _enter(self, deployment: Deployment, now: datetime, cursors: dict[tuple[str, str], datetime]) -> None:
+    def _enter(self, deployment: Deployment, now: datetime, cursors: Mapping[tuple[str, str], datetime]) -> None:
         if self._catalogue.paused("deployment", deployment.name):
             return
-        for schedule in deployment.schedules:
-            if schedule.active:
-                key = identity(schedule)
+        for compiled in self._catalogue.schedules(deployment):
+            if compiled.schedule.active:
+                key = identity(compiled.schedule)
                 cursor = cursors.get((deployment.name, key), now)
-                self.entries[deployment.name, key] = Entry(deployment, compile_schedule(schedule), key, cursor)
+                self.entries[deployment.name, key] = Entry(deployment, compiled, key, cursor)
 
     async def _take_back(self, keys: Iterable[tuple[str, str]], now: datetime) -> int:
         """Delete never-started runs of these schedules that are still to come; those in force are planned anew."""
         keys = tuple(keys)
         if not keys:
             return 0
-        gone = await self._store.write(ops.UNPLAN, (keys, now))
+        gone = await self._store.write(planning.UNPLAN, (keys, now))
         self._bus.publish(gone)
         for key in keys:
             entry = self.entries.get(key)
@@ -139,12 +139,6 @@ class Scheduler:
                 entry.cursor = min(entry.cursor, now)
                 entry.ahead.clear()
         return len(gone)
-
-    async def _remember_fingerprints(self, known: dict[str, str]) -> None:
-        prints = {entry.deployment.name: fingerprint(entry.deployment) for entry in self.entries.values()}
-        changed = {name: value for name, value in prints.items() if known.get(name) != value}
-        if changed:
-            await self._store.write(ops.SET_FINGERPRINTS, changed)
 
     async def pause(self, name: str, now: datetime) -> int:
         """Stop planning a deployment and take back its upcoming runs; return how many those were."""
@@ -257,9 +251,17 @@ class Scheduler:
         cursors = []
         for entry in entries:
             last = latest.get((entry.deployment.name, entry.key), entry.cursor)
-            cursors.append(Cursor(deployment=entry.deployment.name, schedule=entry.key, last_due=max(last, entry.cursor)))
-        plan = Plan(runs=tuple(runs), cursors=tuple(cursors), skipped=tuple(skipped))
-        stored = set(await self._store.write(ops.PLAN, plan))
+            cursors.append(
+                schedules.Cursor(
+                    deployment=entry.deployment.name,
+                    schedule=entry.key,
+                    last_due=max(last, entry.cursor),
+                    planned_as=entry.planned_as,
+                )
+            )
+        plan = schedules.Plan(runs=tuple(runs), cursors=tuple(cursors), skipped=tuple(skipped))
+        made = await self._store.write(schedules.PLAN, plan)
+        stored = set(made)
         for entry, cursor in zip(entries, cursors, strict=True):
             entry.cursor = cursor.last_due
         for run in runs:
@@ -298,7 +300,7 @@ class Scheduler:
         at = self._clock.monotonic()
         if self._signed_at is None or at - self._signed_at >= ALIVE_S:
             self._signed_at = at
-            self._store.post(ops.LAST_ALIVE, now)
+            self._store.post(instance.LAST_ALIVE, now)
 
     def close(self) -> None:
         """Plan nothing more."""
@@ -306,6 +308,17 @@ class Scheduler:
         self._wake.set()
 
 
-def fingerprint(deployment: Deployment) -> str:
-    """Return a digest of what a planned run takes from its deployment: when it differs, upcoming runs are replaced."""
-    return deployment.version or ""
+def digest(deployment: Deployment, compiled: CompiledSchedule) -> str:
+    """Return a digest of all that a planned run takes from its deployment: where it changes, upcoming runs are replaced.
+
+    The schedule's content is in it too: a named schedule keeps its identity when its content changes.
+    """
+    parts = (
+        deployment.flow,
+        deployment.parameters,
+        deployment.work_pool,
+        deployment.work_queue,
+        deployment.tags,
+        replace(compiled.schedule, name=None, active=True),
+    )
+    return hashlib.blake2b(msgspec.json.encode(parts, order="sorted"), digest_size=8).hexdigest()

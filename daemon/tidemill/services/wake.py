@@ -38,3 +38,22 @@ class Wake:
 def _finish(sleeper: asyncio.Future[None]) -> None:
     if not sleeper.done():
         sleeper.set_result(None)
+
+
+class Pulse:
+    """Something that happens again and again: everybody who waits goes on at its next time."""
+
+    def __init__(self) -> None:
+        self._waiting: list[asyncio.Future[None]] = []
+
+    def tell(self) -> None:
+        """It has happened."""
+        waiting, self._waiting = self._waiting, []
+        for each in waiting:
+            _finish(each)
+
+    async def wait(self) -> None:
+        """Return at the next time."""
+        each: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(each)
+        await each

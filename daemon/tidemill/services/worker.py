@@ -21,6 +21,7 @@ from tidemill.core.states import StateType
 from tidemill.services.catalogue import Catalogue
 from tidemill.services.dispatcher import Dispatcher
 from tidemill.services.orchestrator import Orchestrator
+from tidemill.services.wake import Pulse
 
 logger = logging.getLogger("tidemill.worker")
 
@@ -62,6 +63,7 @@ class Worker:
         self._dispatcher = dispatcher
         self._orchestrator = orchestrator
         self._catalogue = catalogue
+        self.concluded = Pulse()
         self._recorder = recorder
         self._clock = clock
 
@@ -111,6 +113,7 @@ class Worker:
             await self._orchestrator.conclude(self.live[run.id].run, outcome, deployment)
         finally:
             del self.live[run.id]
+            self.concluded.tell()
         if outcome.abandoned:
             await self.runner.left(job)
         self._dispatcher.release(taken)

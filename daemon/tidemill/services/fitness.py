@@ -1,0 +1,77 @@
+"""Whether deployments fit their flows: what the configuration's text cannot tell, because code has to be asked.
+
+Built-in flows are asked directly. Python entrypoints are imported in a child process first, with a time limit: an
+import can hang, exit or crash, and must not do so in the daemon.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from tidemill.config import Loaded
+from tidemill.core.deployments import Deployment, FlowKind
+from tidemill.errors import Fault, TidemillError
+from tidemill.flows.builtins import BuiltinFlow
+from tidemill.sdk.findings import Finding
+from tidemill.sdk.probe import Probed, probe
+from tidemill.sdk.signatures import Signature, check_parameters
+
+
+def builtin_faults(loaded: Loaded, builtins: Mapping[str, BuiltinFlow]) -> list[Fault]:
+    """Return what is wrong with the parameters of deployments of built-in flows, in the file's own terms."""
+    faults: list[Fault] = []
+    for deployment in loaded.settings.deployments.values():
+        if deployment.flow.kind is FlowKind.BUILTIN:
+            findings = builtins[deployment.flow.entrypoint].check(deployment.parameters)
+            faults += [_fault(loaded, deployment, finding) for finding in findings]
+    return faults
+
+
+def entrypoint_faults(loaded: Loaded) -> tuple[dict[str, Signature], dict[str, Fault]]:
+    """Import every Python entrypoint in a child; blocks, so call it in a thread.
+
+    Returns the signatures by entrypoint, and by deployment what keeps it from running.
+    """
+    settings = loaded.settings
+    python = [each for each in settings.deployments.values() if each.flow.kind is not FlowKind.BUILTIN]
+    if not python:
+        return {}, {}
+    probed: Mapping[str, Probed] = probe(
+        [each.flow for each in python], settings.daemon.flows, settings.daemon.import_timeout
+    )
+    faults: dict[str, Fault] = {}
+    signatures: dict[str, Signature] = {}
+    for deployment in python:
+        found = probed[deployment.flow.entrypoint]
+        if found.error is not None:
+            faults[deployment.name] = loaded.fault(f"deployments.{deployment.name}.flow", found.error)
+        elif found.signature is not None:
+            signatures[deployment.flow.entrypoint] = found.signature
+            findings = check_parameters(found.signature, deployment.parameters)
+            if findings:
+                faults[deployment.name] = _fault(loaded, deployment, findings[0])
+    return signatures, faults
+
+
+class ParameterCheck:
+    """Checks parameters that are given at run time against the flow they are for."""
+
+    def __init__(self, builtins: Mapping[str, BuiltinFlow], signatures: Mapping[str, Signature]) -> None:
+        self._builtins = builtins
+        self._signatures = signatures
+
+    def __call__(self, deployment: Deployment, parameters: Mapping[str, Any]) -> None:
+        """Raise TidemillError that says everything wrong with ``parameters``."""
+        if deployment.flow.kind is FlowKind.BUILTIN:
+            findings = self._builtins[deployment.flow.entrypoint].check(parameters)
+        else:
+            signature = self._signatures.get(deployment.flow.entrypoint)
+            findings = check_parameters(signature, parameters) if signature is not None else []
+        if findings:
+            raise TidemillError(f"deployment {deployment.name}: " + "; ".join(str(each) for each in findings))
+
+
+def _fault(loaded: Loaded, deployment: Deployment, finding: Finding) -> Fault:
+    key = f"deployments.{deployment.name}.parameters" + (f".{finding.path}" if finding.path else "")
+    return loaded.fault(key, finding.problem, finding.remedy)

@@ -1,0 +1,184 @@
+"""The services of one daemon, wired together: what runs inside, without edges, signals or a process of its own.
+
+The daemon, the tests and the simulation all build it; with the seams replaced it runs on a virtual clock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+from tidemill.clock import Clock
+from tidemill.core.deployments import Deployment, WorkPool
+from tidemill.core.ports import Runner
+from tidemill.core.runs import FlowRun
+from tidemill.ids import Ids
+from tidemill.services.bus import EventBus
+from tidemill.services.catalogue import Catalogue
+from tidemill.services.control import Control
+from tidemill.services.dispatcher import Dispatcher
+from tidemill.services.lateness import Lateness
+from tidemill.services.missed import MissedFires
+from tidemill.services.orchestrator import Orchestrator
+from tidemill.services.recovery import Recovered, recover
+from tidemill.services.retention import Janitor
+from tidemill.services.scheduler import Scheduler
+from tidemill.services.status import Status
+from tidemill.services.timekeeper import Timekeeper
+from tidemill.services.worker import RunRecorder, Worker
+from tidemill.store import Store, instance
+
+logger = logging.getLogger("tidemill")
+
+
+class House:
+    """Everything between the store and the edges."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        catalogue: Catalogue,
+        clock: Clock,
+        ids: Ids,
+        runner: Callable[[WorkPool], Runner],
+        recorder: Callable[[FlowRun], RunRecorder],
+        check_parameters: Callable[[Deployment, Mapping[str, Any]], None],
+        last_alive: datetime | None,
+    ) -> None:
+        self.store = store
+        self.catalogue = catalogue
+        self.clock = clock
+        self.bus = EventBus()
+        self.last_alive = last_alive
+        owner = ids.new(clock.now())
+        self.timekeeper = Timekeeper(clock, last_alive=last_alive)
+        self.orchestrator = Orchestrator(store=store, clock=clock, ids=ids, owner=owner)
+        self.dispatcher = Dispatcher(
+            orchestrator=self.orchestrator, catalogue=catalogue, timekeeper=self.timekeeper, clock=clock
+        )
+        self.scheduler = Scheduler(
+            store=store, catalogue=catalogue, timekeeper=self.timekeeper, bus=self.bus, clock=clock, ids=ids
+        )
+        self.missed = MissedFires(scheduler=self.scheduler, orchestrator=self.orchestrator)
+        self.lateness = Lateness(
+            lineup=self.dispatcher.lineup, orchestrator=self.orchestrator, catalogue=catalogue, clock=clock
+        )
+        self.janitor = Janitor(store=store, catalogue=catalogue, clock=clock)
+        self.workers = {
+            pool.name: Worker(
+                pool=pool,
+                runner=runner(pool),
+                dispatcher=self.dispatcher,
+                orchestrator=self.orchestrator,
+                catalogue=catalogue,
+                recorder=recorder,
+                clock=clock,
+            )
+            for pool in catalogue.pools.values()
+        }
+        self.status = Status(
+            store=store,
+            catalogue=catalogue,
+            dispatcher=self.dispatcher,
+            workers=self.workers,
+            timekeeper=self.timekeeper,
+            clock=clock,
+            owner=owner,
+        )
+        self.control = Control(
+            orchestrator=self.orchestrator,
+            catalogue=catalogue,
+            scheduler=self.scheduler,
+            dispatcher=self.dispatcher,
+            workers=self.workers,
+            bus=self.bus,
+            clock=clock,
+            ids=ids,
+            check_parameters=check_parameters,
+            status=self.status.document,
+        )
+        store.on_commit = self.bus.publish
+        self.bus.listen(self.dispatcher.hear)
+        self.dispatcher.overdue = self.lateness.watch
+        self.dispatcher.cancel_running = self._cancel_running
+        self.scheduler.make_up = self.missed.make_up
+        self.timekeeper.on_caught_up.append(self.dispatcher.wake)
+        self._cancelling: set[asyncio.Task[Any]] = set()
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+
+    async def recover(self) -> Recovered:
+        """Deal with what an earlier daemon left, and with what was missed since; before anything new starts."""
+        now = self.clock.now()
+        recovered = await recover(self.orchestrator, self.catalogue, now=now, last_alive=self.last_alive)
+        await self.scheduler.load(now)
+        if self.last_alive is not None and self.timekeeper.held is None and self.last_alive < now:
+            await self.missed.make_up(self.last_alive, now)
+        await self.scheduler.plan_at_start(now)
+        await self.store.write(instance.LAST_ALIVE, now)
+        return recovered
+
+    def start(self) -> None:
+        """Start scheduling and working. Call :meth:`recover` before."""
+        services: dict[str, Any] = {
+            "dispatcher": self.dispatcher.run(),
+            "scheduler": self.scheduler.run(),
+            "lateness": self.lateness.run(),
+            "janitor": self.janitor.run(),
+        }
+        services.update({f"worker {name}": worker.run() for name, worker in self.workers.items()})
+        self._tasks = {name: asyncio.create_task(each, name=name) for name, each in services.items()}
+
+    async def failed(self) -> BaseException:
+        """Return what ended a service that should not have ended: the daemon cannot go on without it."""
+        done, _ = await asyncio.wait(self._tasks.values(), return_when=asyncio.FIRST_COMPLETED)
+        task = next(iter(done))
+        return task.exception() or RuntimeError(f"service {task.get_name()} ended")
+
+    async def stop(self, grace: timedelta, hurry: asyncio.Event | None = None) -> int:
+        """Start nothing more, let what runs end within ``grace`` (or until ``hurry``), cut off the rest.
+
+        Returns how many runs were cut off; they are CRASHED "the daemon stopped", or tried again by ``on_crash``.
+        """
+        self.status.stopping = True
+        self.scheduler.close()
+        self.dispatcher.close()
+        self.lateness.close()
+        self.janitor.close()
+        working = [task for name, task in self._tasks.items() if name.startswith("worker ")]
+        hurried = asyncio.create_task((hurry or asyncio.Event()).wait())
+        drained = asyncio.gather(*working, return_exceptions=True)
+        waited: set[asyncio.Future[Any]] = {drained, hurried}
+        await asyncio.wait(waited, timeout=grace.total_seconds(), return_when=asyncio.FIRST_COMPLETED)
+        hurried.cancel()
+        cut = 0
+        if not drained.done():
+            cut = sum(worker.cancel_all("the daemon stopped") for worker in self.workers.values())
+            await self._concluded()
+        for task in self._tasks.values():
+            task.cancel()
+        await asyncio.gather(*self._tasks.values(), hurried, *self._cancelling, return_exceptions=True)
+        for worker in self.workers.values():
+            await worker.runner.aclose()
+        if self.store.degraded is None and not self.timekeeper.held:
+            await self.store.write(instance.LAST_ALIVE, self.clock.now())
+        return cut
+
+    async def _concluded(self) -> None:
+        """Wait until every attempt that was cut off is recorded; code that was left behind is not waited for."""
+        while any(worker.live for worker in self.workers.values()):
+            await asyncio.gather(*(worker.concluded.wait() for worker in self.workers.values() if worker.live))
+
+    def _cancel_running(self, run_id: str, reason: str) -> None:
+        task = asyncio.create_task(self._cancel(run_id, reason))
+        self._cancelling.add(task)
+        task.add_done_callback(self._cancelling.discard)
+
+    async def _cancel(self, run_id: str, reason: str) -> None:
+        try:
+            await self.control.cancel_run(run_id, reason)
+        except Exception as error:
+            logger.warning("could not cancel flow run %s: %s", run_id, error)

@@ -1,0 +1,165 @@
+"""How the daemon is: one document for ``tidemill status``, the API and systemd's STATUS line."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+import tidemill
+from tidemill.clock import Clock
+from tidemill.core.admission import Limit
+from tidemill.core.runs import FlowRun
+from tidemill.services.catalogue import Catalogue
+from tidemill.services.dispatcher import Dispatcher
+from tidemill.services.timekeeper import Timekeeper
+from tidemill.services.worker import Worker
+from tidemill.store import Store
+from tidemill.store import runs as stored_runs
+
+NEXT = 10  # fires shown ahead
+LATE = 20  # late runs shown
+
+
+class Status:
+    """Looks at the services and says how things are."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        catalogue: Catalogue,
+        dispatcher: Dispatcher,
+        workers: Mapping[str, Worker],
+        timekeeper: Timekeeper,
+        clock: Clock,
+        owner: str,
+    ) -> None:
+        self._store = store
+        self._catalogue = catalogue
+        self._dispatcher = dispatcher
+        self._workers = workers
+        self._timekeeper = timekeeper
+        self._clock = clock
+        self._owner = owner
+        self._started = clock.now()
+        self.stopping = False
+        # What is wrong with the configuration as a whole, and with the code of single deployments.
+        self.config_file: str | None = None
+        self.config_faults: Sequence[str] = ()
+        self.unfit: Mapping[str, str] = {}
+        self.addresses: Sequence[str] = ()
+        self.dropped_lines: Callable[[], int] = lambda: 0
+
+    def problems(self) -> list[str]:
+        """Return what keeps the daemon from being well, in words; empty: it is."""
+        found = [f"configuration: {fault}" for fault in self.config_faults]
+        found += [f"deployment {name}: {reason}" for name, reason in self.unfit.items()]
+        if self._store.degraded is not None:
+            found.append(f"database: {self._store.degraded}")
+        if self._timekeeper.held is not None:
+            found.append(f"clock: {self._timekeeper.held}")
+        abandoned = sum(worker.runner.abandoned for worker in self._workers.values())
+        if abandoned:
+            found.append(f"{abandoned} runs were abandoned: their code did not stop and still holds its slots")
+        return found
+
+    def line(self) -> str:
+        """Return one line for systemd: what runs, what waits, what is wrong."""
+        running = sum(len(worker.live) for worker in self._workers.values())
+        text = f"{running} running, {len(self._dispatcher.lineup)} waiting"
+        problems = self.problems()
+        if self.stopping:
+            return f"stopping: {text}"
+        return f"{text}; {problems[0]}" + (f" (and {len(problems) - 1} more)" if problems[1:] else "") if problems else text
+
+    async def document(self) -> dict[str, Any]:
+        """Return everything, as JSON values."""
+        now = self._clock.now()
+        upcoming = await self._store.read(
+            lambda connection: stored_runs.due(connection, now + timedelta(days=3660), NEXT + len(self._dispatcher.lineup))
+        )
+        problems = self.problems()
+        state = "stopping" if self.stopping else "degraded" if problems else "ok"
+        return {
+            "state": state,
+            "problems": problems,
+            "version": tidemill.__version__,
+            "pid": os.getpid(),
+            "boot_id": self._owner,
+            "instance_id": self._catalogue.instance,
+            "started": _time(self._started),
+            "now": _time(now),
+            "timezone": self._catalogue.settings.daemon.timezone,
+            "config_file": self.config_file,
+            "addresses": list(self.addresses),
+            "deployments": len(self._catalogue.deployments),
+            "running": [self._running(live.run, now) for worker in self._workers.values() for live in worker.live.values()],
+            "waiting": len(self._dispatcher.lineup),
+            "late": [self._late(run, now) for run in self._dispatcher.lineup if run.state.name == "Late"][:LATE],
+            "next": [_brief(run) for run in upcoming if run.expected_start > now][:NEXT],
+            "work_queues": self._queues(),
+            "work_pools": self._pools(),
+            "overrides": [
+                {"kind": each.kind, "name": each.name, "key": each.key, "value": each.value, "file_value": each.file_value,
+                 "by": each.by, "at": _time(each.at)}
+                for each in self._catalogue.overrides
+            ],
+            "dropped_log_lines": self.dropped_lines(),
+        }
+
+    def _running(self, run: FlowRun, now: datetime) -> dict[str, Any]:
+        return {**_brief(run), "since": _time(run.state.timestamp), "seconds": (now - run.state.timestamp).total_seconds()}
+
+    def _late(self, run: FlowRun, now: datetime) -> dict[str, Any]:
+        return {
+            **_brief(run),
+            "seconds_late": (now - run.expected_start).total_seconds(),
+            "reason": self._dispatcher.lineup.reason(run),
+        }
+
+    def _queues(self) -> list[dict[str, Any]]:
+        waiting: dict[str, int] = {}
+        for run in self._dispatcher.lineup:
+            waiting[run.work_queue] = waiting.get(run.work_queue, 0) + 1
+        return [
+            {
+                "name": name,
+                "work_pool": queue.work_pool,
+                "priority": queue.priority,
+                "paused": self._catalogue.paused("work_queue", name),
+                "concurrency_limit": self._catalogue.concurrency_limit("work_queue", name),
+                "running": self._dispatcher.lineup.used(Limit("queue", name)),
+                "waiting": waiting.get(name, 0),
+            }
+            for name, queue in self._catalogue.queues.items()
+        ]
+
+    def _pools(self) -> list[dict[str, Any]]:
+        return [
+            {
+                "name": name,
+                "type": pool.type,
+                "paused": self._catalogue.paused("work_pool", name),
+                "concurrency_limit": self._catalogue.concurrency_limit("work_pool", name),
+                "running": self._dispatcher.lineup.used(Limit("pool", name)),
+                "abandoned": self._workers[name].runner.abandoned if name in self._workers else 0,
+            }
+            for name, pool in self._catalogue.pools.items()
+        ]
+
+
+def _brief(run: FlowRun) -> dict[str, Any]:
+    return {
+        "id": run.id,
+        "name": run.name,
+        "deployment": run.deployment,
+        "work_queue": run.work_queue,
+        "state_name": run.state.name,
+        "expected_start_time": _time(run.expected_start),
+    }
+
+
+def _time(when: datetime) -> str:
+    return when.isoformat().replace("+00:00", "Z")
