@@ -48,8 +48,10 @@ class Answer:
 
     async def pieces(self) -> AsyncIterator[bytes]:
         """Give the body as it comes, still encoded as ``content-encoding`` says."""
+        stream = self._response.stream
+        assert isinstance(stream, httpx.AsyncByteStream)
         try:
-            async for piece in self._response.aiter_raw():
+            async for piece in stream:
                 yield piece
         except httpx.HTTPError as error:
             raise ExchangeError(_why(error)) from error
@@ -87,7 +89,7 @@ class HttpClient:
     ) -> Answer:
         """Send a request and return when the head of its answer is there.
 
-        ``body`` is nothing or one of ``json``, ``data`` (a form) and ``content``. ``address`` is connected to in place
+        ``body`` is nothing, or ``data`` (a form) or ``content``. ``address`` is connected to in place
         of the URL's host, whose name still goes into the Host header and the certificate's check. Raises
         :class:`ExchangeError`.
         """

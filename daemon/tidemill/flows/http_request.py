@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import json
 import logging
 import re
 from collections.abc import Iterable, Mapping
@@ -260,7 +261,8 @@ async def _prepare(wanted: HttpRequestParameters, context: RunContext, agent: st
             )
     body: dict[str, Any] = {}
     if wanted.json is not msgspec.UNSET:
-        body["json"] = wanted.json
+        body["content"] = json.dumps(wanted.json, ensure_ascii=False, separators=(",", ":")).encode()
+        headers.setdefault("content-type", "application/json")
     elif wanted.form is not None:
         body["data"] = {name: await plain(value) for name, value in wanted.form.items()}
     elif wanted.text is not None:
