@@ -1,6 +1,6 @@
 """What a person reads when the file is wrong: file, line, column, key, the fact and the remedy."""
 
-# ruff: noqa: RUF001 -- ranges are written with a dash: 0–23
+# ruff: noqa: RUF001 - ranges are written with dashes
 
 from __future__ import annotations
 

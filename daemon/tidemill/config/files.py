@@ -128,7 +128,7 @@ def _read(path: Path, seen: set[tuple[int, int]]) -> bytes | None:
     """Return the bytes of a file, None for one in ``seen``. Never waits: a pipe or device is refused."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with open(fd, "rb") as file:  # noqa: PTH123 -- an open descriptor, not a path
+        try:
             status = os.fstat(fd)
             if stat.S_ISDIR(status.st_mode):
                 raise _Unreadable("is a folder", "name the file in it")
@@ -137,7 +137,10 @@ def _read(path: Path, seen: set[tuple[int, int]]) -> bytes | None:
             if (status.st_dev, status.st_ino) in seen:
                 return None
             seen.add((status.st_dev, status.st_ino))
-            raw = file.read(bounds.MAX_FILE_BYTES + 1)
+            with open(fd, "rb", closefd=False) as file:
+                raw = file.read(bounds.MAX_FILE_BYTES + 1)
+        finally:
+            os.close(fd)
     except OSError as error:
         raise _Unreadable(*_why(path, error)) from None
     except ValueError:  # a NUL in the name

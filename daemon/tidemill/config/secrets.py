@@ -23,7 +23,8 @@ SOURCES = ("env", "credential", "file")
 _MAPS = frozenset({"params", "headers", "form", "env"})
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _SECRET_WORD = re.compile(
-    r"(?i)(?:^|[_.-])(?:pass(?:word|wd|phrase)?|secret|token|bearer|api[_-]?key|private[_-]?key|authorization|cookie)s?$"
+    r"(?i)(?:password|passwd|passphrase|secret"
+    r"|(?:^|[_.-])(?:pass|token|bearer|api[_-]?key|private[_-]?key|authorization|cookie))s?$"
 )
 _WRITE = 'write { env = "NAME" }, { credential = "name" } or { file = "/path" }'
 

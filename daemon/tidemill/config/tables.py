@@ -58,7 +58,9 @@ class Tables:
                     problem = f"{show(value)} is {kind_of(value)}, not a table"
                     faults.add(document, (table,), problem, _header(table), at_key=True)
                 elif document.origin is Origin.MADE and table not in MADE_TABLES:
-                    faults.add(document, (table,), "does not belong into a file made by the daemon", "delete it")
+                    faults.add(
+                        document, (table,), "does not belong into a file made by the daemon", "delete it", at_key=True
+                    )
                 elif table in SINGLE:
                     self._put_single(Entry(document, (table,), value), faults)
                 else:
