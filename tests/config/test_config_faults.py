@@ -138,7 +138,7 @@ FAULTS = {
     ),
     "text with NUL": (
         '[deployments.a]\nflow = "a\\u0000.py:f"',
-        "2:8 deployments.a.flow: holds a NUL character; remove it",
+        "2:8 deployments.a.flow: holds a control character; remove it",
     ),
     "empty text": (
         '[deployments.a]\nflow = ""',
@@ -269,6 +269,11 @@ FAULTS = {
         SHELL + 'timezone = "UTC"',
         '3:1 deployments.a.timezone: there is no rule that says when; add cron = "0 9 * * *", interval = "15m", '
         'rrule = "…" or at = 2030-01-01T00:00:00',
+    ),
+    "a name for the deployment": (
+        SHELL + 'name = "daily"',
+        "3:1 deployments.a.name: there is no rule that says when; a deployment has the name of its table; or, for its "
+        'schedule, add cron = "0 9 * * *"',
     ),
     "a rule beside a list": (
         SHELL + 'cron = "@daily"\nschedules = []',
@@ -457,3 +462,26 @@ def test_places_are_right_whatever_the_line_ends(ending: str, faults_of: Callabl
 
 def test_a_byte_order_mark_is_no_part_of_the_first_line(faults_of: Callable[..., list[str]]) -> None:
     assert faults_of(b"\xef\xbb\xbf" + MANY.encode()) == faults_of(MANY)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '["\\u001b[31m"]',
+        '[daemon]\n"\\u001b[31m" = 1',
+        '[daemon]\ntimezone = "\\u001b[31m"',
+        '[daemon]\ngrace_period = "\\u001b[31m"',
+        '[retention]\nmax_database_size = "\\u001b[31m"',
+        '[log]\nlevel = "\\u001b[31m"',
+        '[api]\nlisten = "unix:\\u001b[31m"',
+        SHELL + 'cron = "\\u001b[31m"',
+        SHELL + 'rrule = "\\u001b[31m"',
+        SHELL + 'at = "\\u001b[31m"',
+        SHELL + 'work_pool = "\\u001b[31m"',
+        '[deployments.a]\nflow = "\\u001b[31m"',
+        "[daemon]\n\x1b[31m",
+    ],
+)
+def test_a_fault_steers_no_terminal(text: str, faults_of: Callable[..., list[str]]) -> None:
+    (fault,) = faults_of(text)
+    assert "\x1b" not in fault

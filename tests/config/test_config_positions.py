@@ -18,7 +18,9 @@ from tidemill.config.positions import KeyPath, scan
 BARE = set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-")
 
 keys = st.one_of(
-    st.sampled_from(["a", "b", "cron", "1", "x-y", "a.b", "", " ", '"', "'", "[x]", "#", "ä", "\\", "a=b", "\t"]),
+    st.sampled_from(
+        ["a", "b", "cron", "1", "x-y", "a.b", "", " ", '"', "'", "[x]", "#", "ä", "\\", "a=b", "\t", "\x1b"]
+    ),
     st.text(st.characters(codec="utf-8", exclude_categories=["Cs", "Cc"]), max_size=4),
 )
 texts = st.one_of(

@@ -267,7 +267,7 @@ WARNINGS = {
         "127.0.0.1, behind a proxy that asks"
     ),
     '[deployments.a]\ncommand = "x"\nretry_delay = "1m"': (
-        "3:1 deployments.a.retry_delay: has no effect: retries is 0; set retries"
+        "3:1 deployments.a.retry_delay: has no effect without retries; set retries"
     ),
     '[deployments.a]\ncommand = "x"\ncollision_strategy = "cancel_new"': (
         "3:1 deployments.a.collision_strategy: has no effect: there is no concurrency_limit; set concurrency_limit"

@@ -213,12 +213,9 @@ def _overridable(entry: Entry, flow: FlowRef, names: tuple[str, ...] | None, fau
 
 
 def _warn_of_no_effect(entry: Entry, deployment: Deployment, faults: Faults) -> None:
-    if not deployment.retry.retries:
-        for key in entry.value:
-            if key in _RETRY and key != "retries":
-                faults.warn(
-                    entry.document, (*entry.path, key), "has no effect: retries is 0", "set retries", at_key=True
-                )
+    if "retries" not in entry.value:
+        for key in _RETRY.keys() & entry.value.keys():
+            faults.warn(entry.document, (*entry.path, key), "has no effect without retries", "set retries", at_key=True)
     if "collision_strategy" in entry.value and deployment.concurrency_limit is None:
         problem = "has no effect: there is no concurrency_limit"
         path = (*entry.path, "collision_strategy")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import json
 import re
 import tomllib
 from collections.abc import Mapping
@@ -54,6 +55,10 @@ class Document:
     def positions(self) -> Positions:
         """Where the keys stand; scanned at the first question."""
         return scan(self.text)
+
+    def forget_positions(self) -> None:
+        """Give back what the scan holds; the next question scans again."""
+        self.__dict__.pop("positions", None)
 
     def place(self, path: KeyPath, *, at_key: bool = False) -> tuple[int, int]:
         """Return line and column of a key's value (or of the key), else of its nearest parent, else (0, 0)."""
@@ -113,7 +118,8 @@ def dotted(path: KeyPath) -> str:
         if isinstance(part, int):
             text += f"[{part}]"
             continue
-        quoted = part if _BARE_KEY.fullmatch(part) else '"' + part.replace("\\", "\\\\").replace('"', '\\"') + '"'
+        # A key may hold what steers a terminal.
+        quoted = part if _BARE_KEY.fullmatch(part) else json.dumps(part, ensure_ascii=not part.isprintable())
         text += f".{quoted}" if text else quoted
     return text if len(text) <= 300 else text[:300] + "…"
 
@@ -127,6 +133,9 @@ def key_path(text: str) -> KeyPath:
         if index is not None:
             path.append(int(index))
         else:
-            path.append(bare if bare is not None else re.sub(r"\\(.)", r"\1", quoted))
+            try:
+                path.append(bare if bare is not None else json.loads(f'"{quoted}"'))
+            except ValueError:
+                break
         position = match.end()
     return tuple(path)

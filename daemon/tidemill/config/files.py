@@ -56,8 +56,9 @@ def gather(path: Path, made_dir: Path | None, faults: Faults) -> Sources:
 
 
 def _label(path: Path) -> str:
-    """Return a path as people see it; a name that is no text is shown as far as it is."""
-    return os.fsencode(path).decode("utf-8", "replace")
+    """Return a path as people see it; what is no text, or would steer a terminal, is shown as a sign for it."""
+    text = os.fsencode(path).decode("utf-8", "replace")
+    return "".join(letter if letter.isprintable() else "\ufffd" for letter in text)
 
 
 def parse_all(documents: tuple[Document, ...], faults: Faults) -> Sources:

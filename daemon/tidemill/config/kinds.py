@@ -18,6 +18,7 @@ from tidemill.core import zones
 from tidemill.core.refusals import ScheduleError
 from tidemill.durations import parse_duration, parse_size
 
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # but tab and line end
 NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
 MAX_TEXT = 64 * 1024
 _SOCKET_PATH_BYTES = 107  # sockaddr_un
@@ -51,8 +52,8 @@ def of_type(value: Any, wanted: type[T], words: str, write: str) -> T:
 def text(write: str = 'write it in quotes: "…"', *, empty: bool = False) -> Kind:
     def convert(value: Any, _: Path) -> str:
         found = of_type(value, str, "text", write)
-        if "\0" in found:
-            raise Wrong("holds a NUL character", "remove it")
+        if _CONTROL.search(found):
+            raise Wrong("holds a control character", "remove it")
         if not found.strip() and not empty:
             raise Wrong("is empty", write)
         if len(found) > MAX_TEXT:
@@ -98,7 +99,7 @@ def _duration(value: Any, write: str) -> timedelta:
         raise Wrong(f"{show(value)} is {kind_of(value)}, not a duration", write)
     if isinstance(value, float) and not math.isfinite(value):
         raise Wrong(f"{show(value)} is no duration", write)
-    if isinstance(value, str) and len(value) > 100:
+    if isinstance(value, str) and (len(value) > 100 or not value.isprintable()):
         raise Wrong(f"{show(value)} is no duration", write)
     try:
         return parse_duration(value)
@@ -150,7 +151,8 @@ def size(low: int, *, no_limit: bool = False) -> Kind:
             return None
         if isinstance(value, bool) or not isinstance(value, str | int):
             raise Wrong(f"{show(value)} is {kind_of(value)}, not a size", write)
-        if (isinstance(value, int) and value > _INT64[1]) or (isinstance(value, str) and len(value) > 100):
+        sound = value <= _INT64[1] if isinstance(value, int) else len(value) <= 100 and value.isprintable()
+        if not sound:
             raise Wrong(f"{show(value)} is no size", write)
         try:
             found = parse_size(value)

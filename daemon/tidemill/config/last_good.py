@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import msgspec
 from tidemill.config.documents import Document, Origin
 from tidemill.config.faults import Faults
 from tidemill.config.files import parse_all
-from tidemill.config.loading import Loaded, build, text_hash
+from tidemill.config.loading import Loaded, build, text_hash, without_collector
 from tidemill.errors import ConfigError, Fault
 
 FILE_NAME = "last-good.json"
@@ -44,16 +43,18 @@ def save_last_good(loaded: Loaded, state_dir: Path) -> Path:
     ]
     raw = msgspec.json.encode(_Snapshot(version=_VERSION, text_hash=loaded.text_hash, files=files))
     target = state_dir / FILE_NAME
-    fd, temporary = tempfile.mkstemp(prefix=f".{FILE_NAME}.", dir=state_dir)  # made with mode 0600
+    temporary = state_dir / f".{FILE_NAME}.new"  # one name is enough: a state directory has one daemon
+    temporary.unlink(missing_ok=True)
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         with open(fd, "wb") as file:  # noqa: PTH123 -- an open descriptor, not a path
             file.write(raw)
             file.flush()
             os.fsync(fd)
-        Path(temporary).replace(target)
+        temporary.replace(target)
     except BaseException:
         with contextlib.suppress(OSError):
-            Path(temporary).unlink()
+            temporary.unlink()
         raise
     folder = os.open(state_dir, os.O_RDONLY | os.O_DIRECTORY)
     try:
@@ -87,7 +88,8 @@ def load_last_good(state_dir: Path, *, environ: Mapping[str, str]) -> Loaded | N
     if snapshot.version != _VERSION or not documents or text_hash(documents) != snapshot.text_hash:
         raise ConfigError([_damaged(path, "is damaged, or of another version")])
     faults = Faults()
-    return build(parse_all(documents, faults), environ=environ, faults=faults, lenient_secrets=True)
+    with without_collector():
+        return build(parse_all(documents, faults), environ=environ, faults=faults, lenient_secrets=True)
 
 
 def _damaged(path: Path, problem: str) -> Fault:

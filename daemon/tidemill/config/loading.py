@@ -93,13 +93,13 @@ def load(path: Path, *, made_dir: Path | None = None, environ: Mapping[str, str]
     Raises :class:`ConfigError` with every fault in every file.
     """
     faults = Faults()
-    with _without_collector():
+    with without_collector():
         sources = gather(path, made_dir, faults)
         return build(sources, environ=environ, faults=faults)
 
 
 @contextlib.contextmanager
-def _without_collector() -> Iterator[None]:
+def without_collector() -> Iterator[None]:
     """Hold the cycle collector: thousands of new tables, none of them garbage, cost it a third of the load's time."""
     was_on = gc.isenabled()
     gc.disable()
@@ -146,12 +146,14 @@ def build(sources: Sources, *, environ: Mapping[str, str], faults: Faults, lenie
     )
     if faults:
         raise ConfigError(faults.all(documents))
+    for document in documents:
+        document.forget_positions()
     return Loaded(
         settings=settings,
         warnings=faults.warnings(documents),
         documents=documents,
         compiled=MappingProxyType({read.deployment.name: read.schedules for read in reads}),
-        tables=tables,
+        tables=tables.without_values(),
     )
 
 

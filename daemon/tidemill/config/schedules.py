@@ -60,7 +60,10 @@ def _read(entry: Entry, timezone: str, faults: Faults) -> CompiledSchedule | Non
     if not rules and values.keys() == entry.value.keys():
         first = next(iter(entry.value), None)
         path = entry.path if first is None else (*entry.path, first)
-        faults.add(entry.document, path, "there is no rule that says when", _WRITE_RULE, at_key=True)
+        remedy = _WRITE_RULE
+        if first == "name" and "schedules" not in entry.path:
+            remedy = f"a deployment has the name of its table; or, for its schedule, {_WRITE_RULE}"
+        faults.add(entry.document, path, "there is no rule that says when", remedy, at_key=True)
     for rule in rules[1:]:
         problem = f'stands beside "{rules[0]}": a schedule has one rule'
         faults.add(entry.document, (*entry.path, rule), problem, "keep one, or write a list of schedules", at_key=True)

@@ -47,6 +47,17 @@ class Tables:
         name = self.find(path[0], path[1]) if len(path) > 1 and isinstance(path[1], str) else None
         return None if name is None else self.named[path[0]][name]
 
+    def without_values(self) -> Tables:
+        """Return the same places without what stands there: the settings have that already."""
+        bare = Tables()
+        bare.single = {name: entry._replace(value=None) for name, entry in self.single.items()}
+        bare.named = {
+            table: {name: entry._replace(value=None) for name, entry in entries.items()}
+            for table, entries in self.named.items()
+        }
+        bare._alike = self._alike
+        return bare
+
     def merge(self, documents: Iterable[tuple[Document, Mapping[str, Any]]], faults: Faults) -> None:
         """Take in the files in their order: people's first, then what the daemon made."""
         for document, data in documents:
