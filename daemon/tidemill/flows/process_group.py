@@ -119,33 +119,23 @@ class ProcessGroup:
         stdin: str | None,
         on_line: OnLine,
     ) -> ProcessGroup:
-        """Start ``argv``. Raises ``OSError`` where it cannot be started; ``error.filename`` is what was not found."""
-        loop = asyncio.get_running_loop()
+        """Start ``argv``; raises ``OSError`` where it cannot be started.
+
+        Not to be cancelled: asyncio would kill the leader alone, and wait for whoever else holds its output.
+        """
         output = _Output(on_line, None if stdin is None else stdin.encode())
         more: dict[str, Any] = {} if umask is None else {"umask": umask}
-        starting = loop.create_task(
-            loop.subprocess_exec(
-                lambda: output,
-                *argv,
-                stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                env=dict(env),
-                cwd=str(cwd),
-                start_new_session=True,
-                **more,
-            )
+        transport, _ = await asyncio.get_running_loop().subprocess_exec(
+            lambda: output,
+            *argv,
+            stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=dict(env),
+            cwd=str(cwd),
+            start_new_session=True,
+            **more,
         )
-        try:
-            transport, _ = await asyncio.shield(starting)
-        except asyncio.CancelledError:
-            # Cancelled while it starts, asyncio would kill the leader alone and wait for whoever holds its output.
-            await asyncio.wait({starting})
-            if starting.exception() is None:
-                group = cls(starting.result()[0], output)
-                group.signal(signal.SIGKILL)
-                group.close()
-            raise
         return cls(transport, output)
 
     async def wait(self) -> tuple[int, bool]:

@@ -78,15 +78,23 @@ class ShellFlow:
         wanted = read_parameters(ShellParameters, parameters)
         output = _Told(context)
         started = context.clock.monotonic()
-        group = await self._start(wanted, context, output)
+        # A cancellation waits for the start to come through, so that there is a group to end.
+        starting = asyncio.ensure_future(self._start(wanted, context, output))
         try:
+            group = await asyncio.shield(starting)
             status, all_read = await group.wait()
         except asyncio.CancelledError:
-            how = await group.end(self._grace_s)
-            context.log(f"the command and its process group were {how}", logging.WARNING, NAME)
+            try:
+                await asyncio.wait({starting})
+            except asyncio.CancelledError:
+                starting.add_done_callback(_kill)
+                raise
+            if starting.exception() is None:
+                how = await starting.result().end(self._grace_s)
+                context.log(f"the command and its process group were {how}", logging.WARNING, NAME)
             raise
         finally:
-            group.close()
+            starting.add_done_callback(_close)
         if not all_read:
             context.log(
                 "a process that the command left behind still holds its output, which is no longer read; "
@@ -146,6 +154,16 @@ class ShellFlow:
             "TIDEMILL_SCHEDULED_TIME": scheduled.isoformat().replace("+00:00", "Z"),
             "TIDEMILL_ATTEMPT": str(job.attempt),
         }
+
+
+def _kill(started: asyncio.Future[ProcessGroup]) -> None:
+    if not started.cancelled() and started.exception() is None:
+        started.result().signal(signal.SIGKILL)
+
+
+def _close(started: asyncio.Future[ProcessGroup]) -> None:
+    if not started.cancelled() and started.exception() is None:
+        started.result().close()
 
 
 class _Told:
