@@ -171,6 +171,8 @@ def test_a_schedule_with_only_excluded_dates_ends() -> None:
         ("America/Sao_Paulo", date(2018, 11, 4)),  # it has no first hour
         ("Pacific/Apia", date(2011, 12, 29)),  # the next day does not exist
         ("Pacific/Apia", date(2011, 12, 30)),  # it does not exist itself
+        ("America/St_Johns", date(2010, 11, 6)),  # it comes back after the next day's first minute
+        ("America/St_Johns", date(2010, 11, 7)),
         (BERLIN, date(2026, 3, 29)),
     ],
 )

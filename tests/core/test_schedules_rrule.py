@@ -69,6 +69,13 @@ def first(count: int, after: str, rule: str, zone: str = "UTC") -> list[str]:
             "1997-01-01T00:00",
             ["1997-08-05T09:00", "1997-08-17T09:00", "1997-08-19T09:00", "1997-08-31T09:00"],
         ),
+        # BYSETPOS counts within whole weeks, wherever in one it is asked
+        (
+            "DTSTART:20260101T090000 FREQ=WEEKLY;BYDAY=SU,TU;BYSETPOS=1;WKST=SU",
+            "UTC",
+            "2026-02-02T00:00",
+            ["2026-02-08T09:00", "2026-02-15T09:00"],
+        ),
         # week numbers, days of the year
         ("FREQ=YEARLY;BYWEEKNO=20;BYDAY=MO", "UTC", "2026-01-01T00:00", ["2026-05-11T00:00", "2027-05-17T00:00"]),
         ("FREQ=YEARLY;BYYEARDAY=-1", "UTC", "2026-01-01T00:00", ["2026-12-31T00:00", "2027-12-31T00:00"]),
@@ -114,9 +121,20 @@ def test_a_rule_follows_the_zone_as_cron_does(rule: str, after: str, expected: l
     assert first(len(expected), after, rule, BERLIN) == expected
 
 
-def test_a_count_of_fires_is_kept_over_a_change_of_the_clocks() -> None:
-    rule = "DTSTART:20260327T023000 RRULE:FREQ=DAILY;COUNT=4"
-    assert len(first(9, "2026-01-01T00:00", rule, BERLIN)) == 4
+@pytest.mark.parametrize(
+    ("rule", "count", "last"),
+    [
+        ("DTSTART:20260327T023000 RRULE:FREQ=DAILY;COUNT=4", 4, "2026-03-30T00:30"),
+        # both passes of 02:00 are fires and count
+        ("DTSTART:20261025T010000 RRULE:FREQ=HOURLY;COUNT=3", 3, "2026-10-25T01:00"),
+        ("DTSTART:20261025T020000 RRULE:FREQ=HOURLY;COUNT=1", 1, "2026-10-25T00:00"),
+        # 02:00 is not there and does not count
+        ("DTSTART:20260329T010000 RRULE:FREQ=HOURLY;COUNT=3", 3, "2026-03-29T02:00"),
+    ],
+)
+def test_a_count_is_kept_over_a_change_of_the_clocks(rule: str, count: int, last: str) -> None:
+    found = first(9, "2026-01-01T00:00", rule, BERLIN)
+    assert (len(found), found[-1]) == (count, last)
 
 
 @pytest.mark.parametrize(
@@ -234,6 +252,8 @@ def test_the_moved_start_changes_nothing(
     except ScheduleError as refused:
         assert "never fire" in refused.remedy
         return
+    if frequency == "WEEKLY" and "BYSETPOS" in parts:
+        days += 7  # dateutil counts BYSETPOS in what DTSTART leaves of the first week, the standard in whole weeks
     after = start + timedelta(days=days if frequency not in ("HOURLY", "MINUTELY") else days / 30)
     horizon = after + timedelta(days=1500)
     theirs = rrulestr(rule, dtstart=start).xafter(after)

@@ -25,6 +25,7 @@ def _utc(text: str) -> datetime:
     [
         ("Europe/Berlin", "2026-03-29T01:59", "2026-03-29T00:59", ZERO, ZERO),
         ("Europe/Berlin", "2026-03-29T02:00", "2026-03-29T01:00", H, ZERO),  # the gap's first minute
+        ("Europe/Berlin", "2026-03-29T02:00:00.5", "2026-03-29T01:00", H, ZERO),
         ("Europe/Berlin", "2026-03-29T02:59:59.5", "2026-03-29T01:00", H, ZERO),  # and its last
         ("Europe/Berlin", "2026-03-29T03:00", "2026-03-29T01:00", ZERO, ZERO),
         ("Europe/Berlin", "2026-10-25T02:00", "2026-10-25T00:00", ZERO, H),  # first pass

@@ -75,7 +75,7 @@ class Recurrence:
         matches = self._expand(start - _MICROSECOND)
         first = next(matches, None)
         self.ever = first is not None  # whether there is any matching time
-        if count is not None and first is not None:
+        if count is not None and first is not None and self.fixed:
             self._last = (first, *islice(matches, count - 1))[-1]
 
     @property
@@ -125,7 +125,6 @@ class Recurrence:
     def _period(self, wall: datetime) -> datetime:
         """Return the beginning of the rule's last period (year, month, week, day, hour, minute) not after ``wall``."""
         start, interval = self._start, self._interval
-        wall = max(wall, start)
         midnight = start.replace(hour=0, minute=0, second=0)
         if self._frequency == _YEARLY:
             return datetime(start.year + (wall.year - start.year) // interval * interval, 1, 1)
@@ -158,8 +157,8 @@ def parse(text: str, info: ZoneInfo) -> Recurrence:
     """Return the rule; raises ``ScheduleError`` that names the part at fault.
 
     ``text`` is ``FREQ=…;…``, with or without ``RRULE:`` and a ``DTSTART:…`` line before it. DTSTART and UNTIL are local
-    times of the zone unless they end in Z. Without DTSTART, periods and the time of day count from Monday, 1 January
-    2024, 00:00.
+    times of the zone unless they end in Z; both are included. Without DTSTART, periods and the time of day count from
+    Monday, 1 January 2024, 00:00.
     """
     if len(text) > LONGEST:
         _refuse(text[:40] + "…", f"{len(text)} characters are more than {LONGEST}", "split it into several schedules")
@@ -187,7 +186,20 @@ def parse(text: str, info: ZoneInfo) -> Recurrence:
         _refuse(text, "no date matches it", "it would never fire")
     if parts.until is not None:
         recurrence.until = _until(parts.until, info, text)
+    elif parts.count is not None and not recurrence.fixed:
+        recurrence.until = _last_of(recurrence, parts.count, zones.read(begin, info).instant, info)
     return recurrence
+
+
+def _last_of(recurrence: Recurrence, count: int, start: datetime, info: ZoneInfo) -> datetime:
+    """Return the instant of the last of ``count`` fires of an hourly or minutely rule.
+
+    Its wall times can fire twice or not at all, so they are no measure.
+    """
+    fire = start - _MICROSECOND
+    for _ in range(count):
+        fire = zones.next_matching(recurrence.after, fire, info) or fire
+    return fire
 
 
 def _lines(text: str, info: ZoneInfo) -> tuple[datetime | None, str]:

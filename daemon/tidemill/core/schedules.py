@@ -175,11 +175,14 @@ class CompiledSchedule:
         return None if fire is None or (self._end is not None and fire >= self._end) else fire
 
     def _last_of_day(self, fire: datetime) -> datetime:
-        """Return the last microsecond of the fire's local day."""
-        midnight = datetime.combine(fire.astimezone(self.info).date() + _DAY, datetime.min.time())
-        reading = zones.read(midnight, self.info)
+        """Return the last microsecond of the fire's local day, or of its part before the clocks leave the day."""
+        day = fire.astimezone(self.info).date()
+        reading = zones.read(datetime.combine(day + _DAY, datetime.min.time()), self.info)
         end = reading.instant if reading.instant > fire else reading.instant + reading.repeat
-        return max(fire, end - _MICROSECOND)
+        change = zones.next_change(fire, end, self.info)
+        if change is not None and change.astimezone(self.info).date() != day:
+            end = change
+        return end - _MICROSECOND
 
     def note(self, previous: datetime, fire: datetime) -> str | None:
         """Say what people should know of a fire, the one before it being ``previous``."""

@@ -146,19 +146,20 @@ def next_matching(step: Step, after: datetime, info: ZoneInfo) -> datetime | Non
     offset = aware.utcoffset() or _ZERO
     wall = aware.replace(tzinfo=None, fold=0)
     found = step(wall)
-    while True:
-        # No match at all is no match in this stretch only: a change may set the wall clock back.
-        stop = found.replace(tzinfo=UTC) - offset if found is not None else here + 2 * _DAY
-        change = next_change(here, stop, info)
+    while found is not None:
+        fire = found.replace(tzinfo=UTC) - offset
+        change = next_change(here, fire, info)
         if change is None:
-            return stop if found is not None else None
+            return fire
+        # The wall jumps before that: look on from there, unless what was found still lies ahead.
         here = change
         aware = here.astimezone(info)
         offset = aware.utcoffset() or _ZERO
         resumed = aware.replace(tzinfo=None, fold=0) - _MICROSECOND
-        if found is None or resumed < wall or found <= resumed:
+        if resumed < wall or found <= resumed:
             found = step(resumed)
         wall = resumed
+    return None
 
 
 def tell_pass(fire: datetime, info: ZoneInfo) -> str | None:
