@@ -19,7 +19,7 @@ from tidemill.errors import ConfigError
 
 SAMPLE = (Path(__file__).parents[2] / "config" / "tidemill.toml").read_text()
 ENV = {"TZ": "UTC"}
-anywhere = settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+anywhere = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 # A document that says a bit of everything.
 DOCUMENT: dict[str, Any] = {
@@ -106,7 +106,7 @@ def check(folder: Path, text: str) -> None:
         assert all("\n" not in str(fault) for fault in error.faults)
     else:
         for name in loaded.settings.deployments:
-            assert loaded.locate(f"deployments.{name}")[1] > 0 or "." in name
+            assert loaded.locate(f"deployments.{name}")[1] > 0
 
 
 @pytest.mark.slow

@@ -291,6 +291,8 @@ cron = "@daily"
 [deployments.c]
 flow = "http_request"
 parameters.url = "http://h/"
+[deployments."c.d"]
+command = "x"
 """
 
 
@@ -305,6 +307,8 @@ parameters.url = "http://h/"
         ("deployments.a-b.parameters", 3, 14),
         ("deployments.c.parameters.url", 9, 18),
         ("deployments.c.flow", 8, 8),
+        ('deployments."c.d".command', 11, 11),
+        ("deployments.c.d.command", 11, 11),  # the longest name that is there
         ("deployments.nobody", 0, 0),
         ("daemon.upcoming", 2, 12),
         ("api.listen", 0, 0),

@@ -60,14 +60,15 @@ class Loaded:
         A parameter in the short form is found beside the other keys. A key that is not written is told at the nearest
         one above it; line and column are 0 where nothing of it is.
         """
-        path = key_path(key)
-        entry = self._tables.entry_of(path)
-        if entry is None:
+        found = self._tables.entry_of(key_path(key))
+        if found is None:
             return self.documents[0].label, 0, 0
-        path = entry.path + path[len(entry.path) :]
-        if path[0] == "deployments" and path[2:3] == ("parameters",) and path not in entry.document.positions.places:
-            short = path[:2] + path[3:]
-            if short[:3] in entry.document.positions.places and len(short) > 2:
+        entry, rest = found
+        path = entry.path + rest
+        places = entry.document.positions.places
+        if entry.path[0] == "deployments" and rest[:1] == ("parameters",) and path not in places:
+            short = entry.path + rest[1:]
+            if len(rest) > 1 and short[:3] in places:
                 path = short
         return (entry.document.label, *entry.document.place(path))
 

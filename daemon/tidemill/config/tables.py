@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -38,14 +39,22 @@ class Tables:
         """Return the name as the file writes it; ``_`` and ``-`` are alike. None: no such entry."""
         return self._alike.get(_key(table, name))
 
-    def entry_of(self, path: KeyPath) -> Entry | None:
-        """Return the entry a key path lies in."""
-        if not path or not isinstance(path[0], str):
+    def entry_of(self, path: KeyPath) -> tuple[Entry, KeyPath] | None:
+        """Return the entry a key path lies in, and the rest of the path below it.
+
+        A name with dots may stand there without quotes: the longest name that is there is meant.
+        """
+        table = path[0] if path else None
+        if not isinstance(table, str):
             return None
-        if path[0] in self.single:
-            return self.single[path[0]]
-        name = self.find(path[0], path[1]) if len(path) > 1 and isinstance(path[1], str) else None
-        return None if name is None else self.named[path[0]][name]
+        if table in self.single:
+            return self.single[table], path[1:]
+        words = tuple(itertools.takewhile(lambda part: isinstance(part, str), path[1:]))
+        for count in range(len(words), 0, -1):
+            name = self.find(table, ".".join(map(str, words[:count])))
+            if name is not None:
+                return self.named[table][name], path[1 + count :]
+        return None
 
     def without_values(self) -> Tables:
         """Return the same places without what stands there: the settings have that already."""
