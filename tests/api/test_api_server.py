@@ -35,7 +35,7 @@ class Running:
 
     @contextlib.asynccontextmanager
     async def serving(self) -> AsyncIterator[Running]:
-        task = asyncio.create_task(self.server.run(self.stop))
+        task = asyncio.create_task(self.server.serve_until(self.stop))
         try:
             yield self
         finally:
@@ -187,7 +187,7 @@ async def test_the_servers_side_of_a_connection_sends_at_once(clock: FakeClock) 
     opened = sockets.bind(["127.0.0.1:0"])
     stop = asyncio.Event()
     server = Server(hello, opened, clock=clock)
-    task = asyncio.create_task(server.run(stop))
+    task = asyncio.create_task(server.serve_until(stop))
     reader, writer = await asyncio.open_connection(*opened[0].getsockname())
     writer.write(HELLO)
     await reader.readuntil(b"hello")

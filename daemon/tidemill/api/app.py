@@ -74,7 +74,8 @@ class _Answers:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            await self.app(scope, receive, send)
+            # With an "app" in the scope the router raises what it refuses instead of answering plain text.
+            await self.app({**scope, "app": self}, receive, send)
         except HTTPException as error:
             await _problem(error.status_code, error.detail)(scope, receive, send)
 

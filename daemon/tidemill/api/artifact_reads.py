@@ -45,9 +45,9 @@ def filter_artifacts(ask: Ask) -> list[Document]:
 def _with_data(ask: Ask, found: Sequence[Artifact]) -> Iterable[Artifact]:
     room = MAX_DATA_BYTES
     for each in found:
-        whole = artifacts.get(ask.connection, each.id) if room > 0 and not each.text else each
+        whole = artifacts.get(ask.connection, each.id) if room > 0 else None
         room -= len(whole.text) if whole is not None else 0
-        yield whole or each
+        yield whole if whole is not None else each
 
 
 def filter_latest_artifacts(ask: Ask) -> list[Document]:

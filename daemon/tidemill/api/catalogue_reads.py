@@ -9,11 +9,11 @@ from tidemill.api.ask import Ask, flow_names, names_of
 from tidemill.api.bodies import query
 from tidemill.api.documents import Document
 from tidemill.core.deployments import Deployment, WorkPool, WorkQueue
+from tidemill.core.filters import RunFilter
 from tidemill.core.states import StateType
 from tidemill.errors import NotFoundError
-from tidemill.store import catalogue, runs, schedules
+from tidemill.store import catalogue, listing, runs, schedules
 from tidemill.store.catalogue import Entry
-from tidemill.store.runs import RunFilter, RunSort
 
 SKIPPED = 10  # fires that made no run, shown with their deployment
 
@@ -53,11 +53,9 @@ def _whole_deployment(ask: Ask, entry: Entry[Deployment]) -> Document:
 def _deployment(ask: Ask, held: _Overrides, entry: Entry[Deployment]) -> Document:
     value = entry.value
     coming = runs.upcoming_of(ask.connection, value.name, limit=1)
-    last = runs.select(
+    last = listing.select(
         ask.connection,
-        RunFilter(deployments=(value.name,), expected_before=ask.now),
-        sort=RunSort.EXPECTED_START_DESC,
-        limit=1,
+        RunFilter(deployments=(value.name,), expected_start_before=ask.now, limit=1),
     )
     return documents.deployment(ask.instance, value, paused=held.paused("deployment", value)) | {
         "created": documents.instant(entry.created),
@@ -161,11 +159,11 @@ def queue_of_pool(ask: Ask) -> Document:
 
 
 def _work_queue(ask: Ask, held: _Overrides, entry: Entry[WorkQueue]) -> Document:
-    counts = runs.count_by_state(ask.connection, RunFilter(work_queues=(entry.value.name,), types=_UNFINISHED))
+    counts = listing.count_by_state(ask.connection, RunFilter(work_queues=(entry.value.name,), state_types=_UNFINISHED))
     waiting = {name: count for (kind, name), count in counts.items() if kind is StateType.SCHEDULED}
-    due = runs.count_by_state(
+    due = listing.count_by_state(
         ask.connection,
-        RunFilter(work_queues=(entry.value.name,), types=(StateType.SCHEDULED,), expected_before=ask.now),
+        RunFilter(work_queues=(entry.value.name,), state_types=(StateType.SCHEDULED,), expected_start_before=ask.now),
     )
     return documents.work_queue(ask.instance, entry.value, paused=held.paused("work_queue", entry.value)) | {
         "created": documents.instant(entry.created),
@@ -197,7 +195,7 @@ def work_pool(ask: Ask) -> Document:
 
 
 def _work_pool(ask: Ask, held: _Overrides, entry: Entry[WorkPool]) -> Document:
-    counts = runs.count_by_state(ask.connection, RunFilter(work_pools=(entry.value.name,), types=_HOLDING))
+    counts = listing.count_by_state(ask.connection, RunFilter(work_pools=(entry.value.name,), state_types=_HOLDING))
     return documents.work_pool(ask.instance, entry.value, paused=held.paused("work_pool", entry.value)) | {
         "created": documents.instant(entry.created),
         "updated": documents.instant(entry.updated),

@@ -271,7 +271,7 @@ def artifact(value: Artifact) -> Document:
         "version": value.version,
         "type": value.type,
         "description": value.description,
-        "data": json.loads(value.text) if value.text else None,
+        "data": json.loads(value.text),
         "metadata_": {},
         "flow_run_id": value.run_id,
         "task_run_id": value.task_run_id,

@@ -9,11 +9,13 @@ from typing import TypeVar
 from tidemill.core.deployments import Deployment, WorkPool, WorkQueue
 from tidemill.core.runs import Artifact, FlowRun
 from tidemill.errors import NotFoundError
-from tidemill.store import artifacts, catalogue, runs
+from tidemill.store import artifacts, catalogue, listing, runs
 from tidemill.store.catalogue import Entry
 
 T = TypeVar("T")
 MIN_PREFIX = 4
+MIN_END = 6  # characters from the end of a run's id, which lists show: its beginning is time
+_HEX = frozenset("0123456789abcdef-")
 NEAR = 3
 LISTED = 8
 
@@ -28,7 +30,9 @@ def flow_run(connection: sqlite3.Connection, text: str) -> FlowRun:
 
     Raises NotFoundError, also where an abbreviated id fits several.
     """
-    found = runs.find(connection, text)
+    found = list(runs.find(connection, text))
+    if not found and len(text) >= MIN_END and set(text.lower()) <= _HEX:
+        found = list(listing.by_id_end(connection, text))
     if not found:
         raise NotFoundError(f'no flow run has the id or name "{text}"; `tidemill flow-run ls` lists them')
     if len(found) > 1 and any(run.name != text for run in found):

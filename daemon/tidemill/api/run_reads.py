@@ -2,47 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
+
+from msgspec.structs import replace
 
 from tidemill.api import documents, lookup
 from tidemill.api.ask import Ask, flow_names, names_of
 from tidemill.api.bodies import MAX_LIMIT, BadRequestError, any_of, number, query
 from tidemill.api.documents import Document
+from tidemill.core.filters import RunFilter, RunSort
 from tidemill.errors import NotFoundError
-from tidemill.store import catalogue, history, logs, runs, task_runs
-from tidemill.store.runs import RunFilter, RunSort
+from tidemill.store import catalogue, history, listing, logs, runs, task_runs
 
-_SORTS: Mapping[str, RunSort] = {
-    "EXPECTED_START_TIME_DESC": RunSort.EXPECTED_START_DESC,
-    "EXPECTED_START_TIME_ASC": RunSort.EXPECTED_START_ASC,
-}
+_SORTS = tuple(RunSort)
 
 
 def flow_runs(ask: Ask) -> list[Document]:
     """List flow runs, by what is expected last first unless sorted."""
-    asked = query(ask.body, *_RUN_FILTERS, sorts=tuple(_SORTS))
-    wanted = _run_filter(ask)
-    sort = _SORTS[asked.sort or "EXPECTED_START_TIME_DESC"]
-    found = runs.select(ask.connection, wanted, sort=sort, limit=asked.most, offset=asked.offset) if wanted else []
+    asked = query(ask.body, *_RUN_FILTERS, sorts=_SORTS)
+    sort = RunSort(asked.sort or RunSort.EXPECTED_START_TIME_DESC)
+    wanted = replace(_run_filter(ask), sort=sort, limit=asked.most, offset=asked.offset)
     own = ask.instance
-    return [documents.flow_run(own, run, ask.now) for run in found]
+    return [documents.flow_run(own, run, ask.now) for run in listing.select(ask.connection, wanted)]
 
 
 def count_flow_runs(ask: Ask) -> int:
     """Count flow runs."""
-    query(ask.body, *_RUN_FILTERS)
-    wanted = _run_filter(ask)
-    return sum(runs.count_by_state(ask.connection, wanted).values()) if wanted else 0
+    return sum(listing.count_by_state(ask.connection, _run_filter(ask)).values())
 
 
 _RUN_FILTERS = ("flow_runs", "flows", "deployments", "work_queues", "work_pools")
 
 
-def _run_filter(ask: Ask) -> RunFilter | None:
-    """Return the store's filter for a body; None: nothing can fit."""
-    asked = query(ask.body, *_RUN_FILTERS)
+def _run_filter(ask: Ask) -> RunFilter:
+    """Return what the body asks of runs."""
+    asked = query(ask.body, *_RUN_FILTERS, sorts=_SORTS)
     given = asked.flow_runs
     fields: dict[str, Any] = {}
     deployments = names_of(asked.deployments, lambda: catalogue.deployments(ask.connection, gone=True))
@@ -67,17 +63,14 @@ def _run_filter(ask: Ask) -> RunFilter | None:
         fields |= {
             "ids": _tuple(any_of(given.id)),
             "names": _tuple(any_of(given.name)),
-            "name_like": given.name.like_ if given.name else None,
+            "text": given.name.like_.strip("%") if given.name and given.name.like_ else None,
             "tags": _tuple(given.tags.all_ if given.tags else None),
-            "types": _tuple(given.state.type.any_ if given.state and given.state.type else None),
+            "state_types": _tuple(given.state.type.any_ if given.state and given.state.type else None),
             "state_names": _tuple(any_of(given.state.name) if given.state else None),
-            "expected_after": _aware(window.after_) if window else None,
-            "expected_before": _aware(window.before_) if window else None,
+            "expected_start_after": _aware(window.after_) if window else None,
+            "expected_start_before": _aware(window.before_) if window else None,
         }
-    # A list without entries fits nothing; the store's None means anything.
-    if any(value == () for value in fields.values()):
-        return None
-    return RunFilter(**{name: value for name, value in fields.items() if value is not None})
+    return RunFilter(**fields)
 
 
 def _tuple(values: Sequence[Any] | None) -> tuple[Any, ...] | None:

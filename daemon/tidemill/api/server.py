@@ -66,7 +66,7 @@ class _Protocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         # uvicorn's keep-alive timer ends with the first byte; from there on a request has its time to arrive.
-        if self.cycle is None or self.cycle.response_complete:
+        if getattr(self.cycle, "response_complete", True):  # None before the first request
             self._arm()
         super().data_received(data)
 
@@ -161,7 +161,7 @@ class Server(UvicornServer):
             transport: Any = connection.transport
             transport.close()
 
-    async def run(self, stop: asyncio.Event) -> None:
+    async def serve_until(self, stop: asyncio.Event) -> None:
         """Serve until ``stop`` is set. Costs nothing while nobody calls."""
         await self.open()
         try:

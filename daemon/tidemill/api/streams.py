@@ -12,7 +12,7 @@ from starlette.types import Receive, Scope, Send
 from tidemill.api import documents
 from tidemill.api.gate import SAFETY
 from tidemill.api.ports import Control
-from tidemill.core.events import ArtifactStored, Event, FiresSkipped, RunChanged, RunDeleted
+from tidemill.core.events import ArtifactStored, Event, RunChanged, RunDeleted
 from tidemill.core.runs import FlowRun
 from tidemill.store import logs, runs
 
@@ -139,9 +139,7 @@ def _about(event: Event) -> tuple[str | None, str | None]:
         return event.deployment, event.run_id
     if isinstance(event, ArtifactStored):
         return event.artifact.deployment, event.artifact.run_id
-    if isinstance(event, FiresSkipped):
-        return event.skipped.deployment, None
-    return None, None
+    return event.skipped.deployment, None
 
 
 class RunLog:

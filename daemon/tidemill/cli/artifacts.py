@@ -142,9 +142,8 @@ def show_diff(session: Session) -> int:
     before, after = (
         json.dumps(each["data"], indent=2, ensure_ascii=False, sort_keys=True).splitlines() for each in (old, new)
     )
-    names = [f"{old['key']} version {each['version']}" for each in (old, new)]
-    dates = [times.local(each["created"]) for each in (old, new)]
-    lines = list(difflib.unified_diff(before, after, *names, *dates, lineterm=""))
+    names = [f"{each['key']} version {each['version']} of {times.local(each['created'])}" for each in (old, new)]
+    lines = list(difflib.unified_diff(before, after, names[0], names[1], lineterm=""))
     if session.json:
         session.show({"key": old["key"], "a": args.a, "b": args.b, "equal": same, "diff": lines})
     elif same:

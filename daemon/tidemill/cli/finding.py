@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
-import sqlite3
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from tidemill.api import places
 from tidemill.cli.wire import Wire
 from tidemill.errors import DaemonUnreachableError
+
+if TYPE_CHECKING:
+    import sqlite3
 
 Now = Callable[[], datetime]
 
@@ -93,6 +95,8 @@ class Database:
 
     def open(self) -> str | None:
         """Open the database for reading; return why it cannot be, or None."""
+        import sqlite3
+
         try:
             owner = self.path.stat().st_uid
         except FileNotFoundError:
@@ -113,6 +117,8 @@ class Database:
 
     def ask(self, method: str, path: str, body: Any = None, query: dict[str, Any] | None = None) -> Any:
         """Answer a read from the database; a change raises DaemonUnreachableError."""
+        import sqlite3
+
         from tidemill.api import reads
 
         if self._connection is None:

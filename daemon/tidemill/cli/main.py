@@ -114,7 +114,7 @@ def main(
 
 def _run(args: argparse.Namespace, environ: Mapping[str, str], now: Callable[[], datetime]) -> int:
     from tidemill.cli.session import Session
-    from tidemill.errors import TidemillError
+    from tidemill.errors import EXIT_FAILED, TidemillError
 
     session = Session(args, environ, now)
     command: Callable[[Any], int | None] = args.run
@@ -123,6 +123,11 @@ def _run(args: argparse.Namespace, environ: Mapping[str, str], now: Callable[[],
     except TidemillError as error:
         session.note(str(error))
         return error.exit_code
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        session.note(f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror or error))
+        return EXIT_FAILED
     finally:
         session.close()
 

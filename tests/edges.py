@@ -1,0 +1,319 @@
+"""A daemon's inside as the API sees it, over a real store: for the tests of ``api/`` and ``cli/``."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import threading
+from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, TypeVar
+
+from fakes import FakeClock
+from tidemill.api import sockets
+from tidemill.api.app import build_app
+from tidemill.api.places import DATABASE, SOCKET
+from tidemill.api.server import Server
+from tidemill.config import ApiSettings
+from tidemill.core import transitions
+from tidemill.core.deployments import Deployment, FlowKind, FlowRef, WorkPool, WorkQueue
+from tidemill.core.events import RunChanged, RunDeleted
+from tidemill.core.overrides import Override
+from tidemill.core.ports import Outcome
+from tidemill.core.retries import RetryPolicy
+from tidemill.core.runs import Artifact, FlowRun, LogRow, SkippedFire
+from tidemill.core.schedules import Schedule
+from tidemill.core.states import State, StateType
+from tidemill.errors import TidemillError, TransitionError
+from tidemill.ids import Ids
+from tidemill.services.bus import EventBus
+from tidemill.store import Store, inline_doors
+from tidemill.store import runs as stored_runs
+from tidemill.store.artifacts import ARTIFACTS
+from tidemill.store.catalogue import CLEAR_OVERRIDE, SET_OVERRIDE, SYNC_CATALOGUE, Listing
+from tidemill.store.logs import LOGS
+from tidemill.store.schedules import PLAN, Plan
+
+T = TypeVar("T")
+LONG = "a-deployment-with-a-name-as-long-as-names-may-be-which-is-sixty4"
+
+
+def deployment(name: str, **fields: Any) -> Deployment:
+    return Deployment(
+        name=name,
+        flow=fields.pop("flow", FlowRef(kind=FlowKind.BUILTIN, entrypoint="http_request", name="http_request")),
+        **fields,
+    )
+
+
+DEPLOYMENTS = (
+    deployment(
+        "bored-daily",
+        schedules=(Schedule(cron="0 9 * * *", timezone="Europe/Helsinki"),),
+        overridable=frozenset({"url"}),
+        parameters={"url": "https://bored-api.appbrewery.com/random"},
+        tags=("api",),
+    ),
+    deployment(
+        "report_weekly",
+        flow=FlowRef(kind=FlowKind.FILE, entrypoint="reports.py:weekly", name="weekly"),
+        schedules=(Schedule(interval=timedelta(weeks=1), jitter=timedelta(seconds=90)),),
+        work_queue="energy_usage",
+        concurrency_limit=1,
+    ),
+    deployment(LONG),
+)
+QUEUES = (WorkQueue(name="default"), WorkQueue(name="energy_usage", priority=2, concurrency_limit=2, automatic=True))
+POOLS = (WorkPool(name="default"), WorkPool(name="spare", type="process", concurrency_limit=4))
+
+
+class Mill:
+    """The verbs of the daemon, with nothing running behind them: tests move runs themselves."""
+
+    def __init__(self, store: Store, clock: FakeClock) -> None:
+        self.store, self.clock, self.events = store, clock, EventBus()
+        store.on_commit = self.events.publish
+        self.settings = SimpleNamespace(api=ApiSettings(listen=(), sample=True))
+        self.instance_id = store.instance_id
+        self.ids = Ids(random.Random(7))
+        self.failing: Exception | None = None
+
+    @classmethod
+    async def open(cls, folder: Path, clock: FakeClock) -> Mill:
+        ids = Ids(random.Random(1))
+        return cls(await Store.open(folder / DATABASE, clock=clock, ids=ids, doors=inline_doors), clock)
+
+    # -- what the API asks -------------------------------------------------------------------------------------------
+
+    async def create_run(
+        self,
+        deployment: str,
+        *,
+        parameters: Mapping[str, Any] | None = None,
+        tags: Sequence[str] = (),
+        name: str | None = None,
+        scheduled_time: datetime | None = None,
+        idempotency_key: str | None = None,
+    ) -> FlowRun:
+        if self.failing is not None:
+            raise self.failing
+        found = next(each for each in DEPLOYMENTS if each.name == deployment)
+        refused = set(parameters or {}) - (found.overridable or set())
+        if refused and found.overridable is not None:
+            raise TidemillError(f"deployment {deployment} does not let {', '.join(sorted(refused))} be overridden")
+        return await self.add(
+            found,
+            parameters=dict(parameters or {}),
+            tags=tuple(tags),
+            name=name,
+            at=scheduled_time,
+            key=idempotency_key,
+        )
+
+    async def cancel_run(self, run_id: str, reason: str) -> FlowRun:
+        run = await self.get(run_id)
+        if run.state.is_terminal:
+            raise TransitionError(f"flow run {run.name} ({run.id}) is {run.state.name} already")
+        running = run.state.type is StateType.RUNNING
+        kind, word = (StateType.CANCELLING, "Cancelling") if running else (StateType.CANCELLED, "Cancelled")
+        return await self._enter(run, State(type=kind, name=word, timestamp=self.clock.now(), message=reason))
+
+    async def retry_run(self, run_id: str) -> FlowRun:
+        run = await self.get(run_id)
+        if not run.state.is_terminal:
+            raise TransitionError(f"flow run {run.name} is {run.state.name}; only a finished run is retried")
+        state = State(type=StateType.SCHEDULED, name="AwaitingRetry", timestamp=self.clock.now())
+        return await self._enter(run, state, by_person=True, expected_start=self.clock.now())
+
+    async def delete_run(self, run_id: str) -> None:
+        run = await self.get(run_id)
+        await self.store.write(stored_runs.DELETE_RUN, run.seq, event=RunDeleted(run.id, run.seq, run.deployment))
+
+    async def pause(self, kind: str, name: str) -> None:
+        override = Override(
+            kind=kind, name=name, key="paused", value=True, file_value=False, by="api", at=self.clock.now()
+        )
+        await self.store.write(SET_OVERRIDE, override)
+
+    async def resume(self, kind: str, name: str) -> None:
+        await self.store.write(CLEAR_OVERRIDE, (kind, name, "paused"))
+
+    async def status(self) -> dict[str, Any]:
+        now = self.clock.now().isoformat()
+        brief = {"id": "0" * 36, "name": "brisk-otter", "deployment": "bored-daily", "work_queue": "default"}
+        return {
+            "state": "ok", "problems": [], "version": "0.1.0", "pid": 4711, "boot_id": "b", "now": now, "started": now,
+            "instance_id": self.instance_id, "timezone": "Europe/Helsinki", "config_file": "/etc/tidemill/tidemill.toml",
+            "addresses": ["127.0.0.1:4200"], "deployments": len(DEPLOYMENTS), "waiting": 1,
+            "running": [brief | {"state_name": "Running", "since": now, "seconds": 3.0}],
+            "late": [brief | {"state_name": "Late", "seconds_late": 75.0, "reason": "the queue is paused"}],
+            "next": [brief | {"state_name": "Scheduled", "expected_start_time": now}],
+            "work_queues": [{"name": "default", "paused": True, "waiting": 1, "running": 1, "concurrency_limit": 2}],
+            "work_pools": [], "dropped_log_lines": 0,
+            "overrides": [{"kind": "work_queue", "name": "default", "key": "paused", "value": True, "file_value": False,
+                           "by": "api", "at": now}],
+        }  # fmt: skip
+
+    # -- what tests do -----------------------------------------------------------------------------------------------
+
+    async def stock(self) -> None:
+        """Write the catalogue down."""
+        listing = Listing(deployments=DEPLOYMENTS, work_queues=QUEUES, work_pools=POOLS, at=self.clock.now())
+        await self.store.write(SYNC_CATALOGUE, listing)
+
+    async def add(
+        self,
+        of: Deployment = DEPLOYMENTS[0],
+        *,
+        parameters: dict[str, Any] | None = None,
+        tags: tuple[str, ...] = (),
+        name: str | None = None,
+        at: datetime | None = None,
+        key: str | None = None,
+    ) -> FlowRun:
+        """Make a SCHEDULED run."""
+        now = self.clock.now()
+        run = FlowRun(
+            seq=self.store.next_seq(),
+            id=self.ids.new(now),
+            name=name or self.ids.name(),
+            flow=of.flow.name,
+            deployment=of.name,
+            work_queue=of.work_queue,
+            parameters=parameters or {},
+            tags=tags,
+            expected_start=at or now,
+            state=State(type=StateType.SCHEDULED, name="Scheduled", timestamp=now),
+            created=now,
+            created_by="person",
+            idempotency_key=key,
+        )
+        assert await self.store.write(stored_runs.CREATE_RUNS, run, event=RunChanged(run, (run.state,), None))
+        return run
+
+    async def begin(self, run: FlowRun) -> FlowRun:
+        """Let a run start."""
+        transition = transitions.begin(run, self.clock.now(), "boot")
+        return await self._write(run, transition)
+
+    async def finish(
+        self, run: FlowRun, type_: StateType = StateType.COMPLETED, message: str | None = None, data: Any = None
+    ) -> FlowRun:
+        """Let a run end."""
+        outcome = Outcome(type=type_, name=type_.value.title(), message=message, data=data)
+        source = random.Random(1)
+        transition = transitions.conclude(run, outcome, self.clock.now(), retry=RetryPolicy(), source=source)
+        return await self._write(run, transition)
+
+    async def print(self, run: FlowRun, *lines: str, level: int = 20) -> None:
+        """Let a run print lines."""
+        for line in lines:
+            row = LogRow(run=run.seq, run_id=run.id, at=self.clock.now(), level=level, logger="print", message=line)
+            self.store.post(LOGS, row)
+        await self.store.flush()
+
+    async def keep(self, key: str, text: str, *, run: FlowRun | None = None, type_: str = "json") -> Artifact:
+        """Store an artifact of canonical JSON text."""
+        now = self.clock.now()
+        return await self.store.write(
+            ARTIFACTS,
+            Artifact(
+                id=self.ids.new(now),
+                key=key,
+                version=0,
+                type=type_,
+                text=text,
+                created=now,
+                run_id=run.id if run else None,
+                deployment=run.deployment if run else None,
+            ),  # fmt: skip
+        )
+
+    async def skip(self, reason: str, *, of: Deployment = DEPLOYMENTS[0]) -> None:
+        """Record a fire that made no run."""
+        now = self.clock.now()
+        fire = SkippedFire(deployment=of.name, schedule="s", first=now, last=now, count=1, reason=reason, at=now)
+        await self.store.write(PLAN, Plan(skipped=(fire,)))
+
+    async def get(self, run_id: str) -> FlowRun:
+        """Return a run as it is stored."""
+        found = await self.store.read(lambda connection: stored_runs.get(connection, run_id))
+        assert found is not None
+        return found
+
+    async def _enter(self, run: FlowRun, state: State, **changes: Any) -> FlowRun:
+        return await self._write(run, transitions.enter(run, state, **changes))
+
+    async def _write(self, run: FlowRun, transition: Any) -> FlowRun:
+        event = RunChanged(transition.run, transition.states, run.state)
+        assert await self.store.write(stored_runs.TRANSITIONS, transition, event=event)
+        changed: FlowRun = transition.run
+        return changed
+
+
+@contextlib.asynccontextmanager
+async def opened(folder: Path, clock: FakeClock) -> AsyncIterator[Mill]:
+    """A stocked mill, closed at the end."""
+    mill = await Mill.open(folder, clock)
+    try:
+        await mill.stock()
+        yield mill
+    finally:
+        await mill.store.aclose()
+
+
+class Live:
+    """A mill that answers on its control socket from a thread of its own, for commands, which wait for answers."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.clock = folder, FakeClock()
+        self.loop = asyncio.new_event_loop()
+        self.mill: Mill
+        self._thread = threading.Thread(target=self._serve)
+        self._ready = threading.Event()
+
+    def do(self, work: Coroutine[Any, Any, T]) -> T:
+        """Let the mill do something, and return what comes of it."""
+        return asyncio.run_coroutine_threadsafe(work, self.loop).result(10)
+
+    def _serve(self) -> None:
+        self.loop.run_until_complete(self._main())
+        self.loop.close()
+
+    async def _main(self) -> None:
+        async with opened(self.folder, self.clock) as self.mill:
+            self._stop = asyncio.Event()
+            app = build_app(self.mill, stop=self._stop, source=random.Random(1))
+            path = self.folder / SOCKET
+            control = sockets.bind_control(path)
+            server = Server(app, [control], clock=self.clock)
+            await server.open()
+            self._ready.set()
+            await self._stop.wait()
+            await server.aclose()
+            sockets.remove(path, control)
+
+    def start(self) -> None:
+        self._thread.start()
+        assert self._ready.wait(10)
+
+    def stop(self) -> None:
+        """Stop as the daemon does: the control socket goes, the database stays."""
+        if self._thread.is_alive():
+            self.loop.call_soon_threadsafe(self._stop.set)
+            self._thread.join(10)
+        assert not self._thread.is_alive()
+
+
+@contextlib.contextmanager
+def live(folder: Path) -> Iterator[Live]:
+    """A live mill, stopped at the end."""
+    found = Live(folder)
+    found.start()
+    try:
+        yield found
+    finally:
+        found.stop()
