@@ -154,7 +154,8 @@ class Daemon:
         self._environ = environ
         self._strict = strict
         self._clock = SystemClock()
-        self._ids = Ids(random.Random(int.from_bytes(os.urandom(16))))  # noqa: S311 - names, not secrets
+        # Seeded from the system's source: ids are drawn by the thousand, and need not be secret.
+        self._ids = Ids(random.Random(Ids().random.getrandbits(128)))  # noqa: S311
         self._notifier = systemd.Notifier(environ)
         self._stop = asyncio.Event()
         self._hurry = asyncio.Event()
@@ -188,13 +189,13 @@ class Daemon:
         settings = self._loaded.settings
         last_alive = await store.read(instance.last_alive)
         overrides = await store.read(catalogue.overrides)
-        known = Catalogue(
-            settings, instance=store.instance_id, overrides=overrides, compiled=self._loaded.compiled
-        )
+        known = Catalogue(settings, instance=store.instance_id, overrides=overrides, compiled=self._loaded.compiled)
         for each in known.obsolete():
             await store.write(catalogue.CLEAR_OVERRIDE, (each.kind, each.name, each.key))
             known.clear_override(each.kind, each.name, each.key)
-            logger.info("%s %s: %s set by hand no longer holds: the file says otherwise now", each.kind, each.name, each.key)
+            logger.info(
+                "%s %s: %s set by hand no longer holds: the file says otherwise now", each.kind, each.name, each.key
+            )
         signatures, unfit = await asyncio.to_thread(entrypoint_faults, self._loaded)
         if unfit and self._strict:
             raise ConfigError(list(unfit.values()))
@@ -207,7 +208,7 @@ class Daemon:
                 resolve_secret, environ=self._environ, credentials_dir=systemd.credentials_directory(self._environ)
             ),
             tell=self._log.output if settings.log.run_output else lambda lines: None,
-            publish=lambda events: house.bus.publish(events),
+            publish=lambda events: house.bus.publish(events),  # noqa: PLW0108 - there is no house yet
             lines_per_second=settings.log.max_lines_per_second,
         )
         house = House(
@@ -317,7 +318,11 @@ class Daemon:
 
     async def _warm(self) -> None:
         """Load what the first run of a flow would wait for."""
-        used = {each.flow.entrypoint for each in self._loaded.settings.deployments.values() if each.flow.kind is FlowKind.BUILTIN}
+        used = {
+            each.flow.entrypoint
+            for each in self._loaded.settings.deployments.values()
+            if each.flow.kind is FlowKind.BUILTIN
+        }
         for name in used:
             warm = getattr(self._flows[name], "warm", None)
             if warm is not None:

@@ -9,14 +9,27 @@ from __future__ import annotations
 import asyncio
 import random
 import selectors
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any, TypeVar
 
+from tidemill.clock import Clock
+from tidemill.config import Loaded
+from tidemill.core.ports import Cancellation, Job, Outcome, Question, Recorder, Report
+from tidemill.core.states import StateType
+from tidemill.errors import TidemillError
+from tidemill.ids import Ids
+from tidemill.services.catalogue import Catalogue
+from tidemill.services.house import House
+from tidemill.store import DoorFactory, Store, catalogue, inline_doors, instance
+
+# On a virtual clock nothing is ever suspended, so sleeps need not be cut short to notice it.
+VIRTUAL_SLICE_S = 3600.0
 T = TypeVar("T")
 
 
-class Deadlock(RuntimeError):
+class DeadlockError(RuntimeError):
     """Everything waits, and no timer is set: on a real clock this would wait for ever."""
 
 
@@ -41,7 +54,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         selector = _NoSelector()
         super().__init__(selector)
         selector.skip = self._skip
-        self._shuffle = random.Random(seed) if seed is not None else None
+        self._shuffle = random.Random(seed) if seed is not None else None  # noqa: S311 - a seed is the point
         self.set_exception_handler(_raise)
         self.failure: BaseException | None = None
 
@@ -59,7 +72,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     def _skip(self, timeout: float | None) -> None:
         if timeout is None:
-            raise Deadlock("every task waits and no timer is set")
+            raise DeadlockError("every task waits and no timer is set")
         if timeout > 0:
             self._virtual_now += timeout
 
@@ -108,12 +121,10 @@ class InlineThreads:
         return call()
 
 
-def run_virtually(
-    main: Callable[[VirtualLoop], Coroutine[Any, Any, T]], *, seed: int | None = None
-) -> T:
+def run_virtually(main: Callable[[VirtualLoop], Coroutine[Any, Any, T]], *, seed: int | None = None) -> T:
     """Run ``main(loop)`` on a new virtual loop to its end and return what it returns.
 
-    Raises what an abandoned task raised, and :class:`Deadlock` where nothing could ever happen again.
+    Raises what an abandoned task raised, and :class:`DeadlockError` where nothing could ever happen again.
     """
     loop = VirtualLoop(seed=seed)
     try:
@@ -125,3 +136,99 @@ def run_virtually(
     finally:
         asyncio.set_event_loop(None)
         loop.close()
+
+
+class ScriptedRunner:
+    """A runner that takes as long and ends as a script says, and heeds a cancellation at once."""
+
+    def __init__(self, script: Callable[[Job], tuple[timedelta, Outcome]], clock: Clock) -> None:
+        self._script = script
+        self._clock = clock
+        self.abandoned = 0
+        self.began: list[tuple[datetime, Job]] = []
+
+    async def run(self, job: Job, recorder: Recorder, cancellation: Cancellation) -> Outcome:
+        self.began.append((self._clock.now(), job))
+        lasts, outcome = self._script(job)
+        loop = asyncio.get_running_loop()
+        ended: asyncio.Future[Outcome] = loop.create_future()
+        timed_out = job.timeout is not None and job.timeout < lasts
+        if timed_out:
+            lasts = job.timeout or lasts
+            outcome = Outcome(type=StateType.FAILED, name="TimedOut", message="timed out")
+        timer = loop.call_later(lasts.total_seconds(), _settle, ended, outcome)
+
+        def cancelled() -> None:
+            type_ = StateType.CRASHED if cancellation.crashed else StateType.CANCELLED
+            _settle(ended, Outcome(type=type_, name=type_.capitalize(), message=cancellation.reason))
+
+        cancellation.on_request(cancelled)
+        try:
+            return await ended
+        finally:
+            timer.cancel()
+
+    async def left(self, job: Job) -> None:
+        return None
+
+    async def aclose(self) -> None:
+        return None
+
+
+def _settle(future: asyncio.Future[Outcome], outcome: Outcome) -> None:
+    if not future.done():
+        future.set_result(outcome)
+
+
+class SilentRecorder:
+    """A recorder for runners that report nothing."""
+
+    def report(self, report: Report) -> None:
+        """Forget it."""
+
+    async def flush(self) -> None:
+        return None
+
+    async def ask(self, question: Question) -> Any:
+        raise TidemillError("a scripted run has nothing to ask")
+
+    async def settle(self) -> str | None:
+        return None
+
+
+async def open_house(
+    loaded: Loaded,
+    database: Path,
+    *,
+    clock: Clock,
+    seed: int,
+    script: Callable[[Job], tuple[timedelta, Outcome]],
+    doors: DoorFactory = inline_doors,
+) -> House:
+    """Return the daemon's services on a database, with scripted runs; close it with :func:`close_house`."""
+    ids = Ids(random.Random(seed))  # noqa: S311 - a seed is the point
+    store = await Store.open(database, clock=clock, ids=ids, doors=doors)
+    known = Catalogue(
+        loaded.settings,
+        instance=store.instance_id,
+        overrides=await store.read(catalogue.overrides),
+        compiled=loaded.compiled,
+    )
+    return House(
+        store=store,
+        catalogue=known,
+        clock=clock,
+        ids=ids,
+        runner=lambda pool: ScriptedRunner(script, clock),
+        recorder=lambda run: SilentRecorder(),
+        check_parameters=lambda deployment, parameters: None,
+        last_alive=await store.read(instance.last_alive),
+        slice_s=VIRTUAL_SLICE_S,
+    )
+
+
+async def close_house(house: House, *, grace: timedelta = timedelta(seconds=30)) -> int:
+    """Stop the services as the daemon does and close the database; return how many runs were cut off."""
+    cut = await house.stop(grace)
+    await house.store.aclose()
+    return cut

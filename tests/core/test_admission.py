@@ -42,8 +42,13 @@ def run(
 
 
 def limits(
-    *, deployment: dict[str, int] | None = None, queue: dict[str, int] | None = None, pool: int = 100,
-    tags: dict[str, int] | None = None, priorities: dict[str, int] | None = None, paused: tuple[Limit, ...] = (),
+    *,
+    deployment: dict[str, int] | None = None,
+    queue: dict[str, int] | None = None,
+    pool: int = 100,
+    tags: dict[str, int] | None = None,
+    priorities: dict[str, int] | None = None,
+    paused: tuple[Limit, ...] = (),
 ) -> Limits:
     return Limits(
         slots={
@@ -83,7 +88,7 @@ def test_a_queue_of_a_lower_priority_number_goes_first() -> None:
     [
         (limits(deployment={"d": 1}), [run(1), run(2)]),
         (limits(queue={"default": 1}), [run(1, deployment="a"), run(2, deployment="b")]),
-        (limits(tags={"heavy": 1}), [run(1, deployment="a", tags=("heavy",)), run(2, deployment="b", tags=("heavy", "x"))]),
+        (limits(tags={"h": 1}), [run(1, deployment="a", tags=("h",)), run(2, deployment="b", tags=("h", "x"))]),
         (limits(pool=1), [run(1, deployment="a"), run(2, deployment="b")]),
     ],
     ids=["deployment", "queue", "tag", "pool"],

@@ -130,12 +130,13 @@ class Lineup:
         if not ready or own in self._limits.paused or not self._room(own):
             return None
         while ready:
-            _, _, _, number, token = heapq.heappop(ready)
+            _, _, seq, number, token = heapq.heappop(ready)
             line = self._lines[number]
-            if token != line.token:
-                continue
             run = self._head(line)
-            if run is None:
+            if token != line.token or run is None:
+                continue
+            if run.seq != seq:
+                self._queue_up(number)  # the head it stood there for was withdrawn: a later one has a later place
                 continue
             full = self._full(line)
             if full is not None:
@@ -243,11 +244,16 @@ class Lineup:
         if not parked or limit in self._limits.paused or not self._room(limit):
             return
         while parked:
-            _, _, _, number, token = heapq.heappop(parked)
+            _, _, seq, number, token = heapq.heappop(parked)
             line = self._lines[number]
-            if token == line.token and self._head(line) is not None:
-                self._queue_up(number)
-                return
+            run = self._head(line)
+            if token != line.token or run is None:
+                continue
+            if run.seq != seq:
+                self._park(number, limit)
+                continue
+            self._queue_up(number)
+            return
 
     def _wake_others(self, line: _Line) -> None:
         for limit in line.limits:

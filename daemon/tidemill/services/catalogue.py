@@ -63,7 +63,8 @@ class Catalogue:
         return [
             each
             for each in self._overrides.values()
-            if self._thing(each.kind, each.name) is None or self.file_value(each.kind, each.name, each.key) != each.file_value
+            if self._thing(each.kind, each.name) is None
+            or self.file_value(each.kind, each.name, each.key) != each.file_value
         ]
 
     def set_override(self, override: Override) -> None:
@@ -102,7 +103,10 @@ class Catalogue:
                 for name, queue in self.queues.items()
             },
             pools={
-                name: (self.concurrency_limit("work_pool", name) or pool.concurrency_limit, self.paused("work_pool", name))
+                name: (
+                    self.concurrency_limit("work_pool", name) or pool.concurrency_limit,
+                    self.paused("work_pool", name),
+                )
                 for name, pool in self.pools.items()
             },
             tags=self.settings.tag_limits,
@@ -118,7 +122,11 @@ class Catalogue:
             return deployment
         wanted = alike(text)
         for each in self.deployments.values():
-            if wanted in (alike(each.name), alike(f"{each.flow.name}/{each.name}"), self.id_of("deployment", each.name)):
+            if wanted in (
+                alike(each.name),
+                alike(f"{each.flow.name}/{each.name}"),
+                self.id_of("deployment", each.name),
+            ):
                 return each
         raise NotFoundError(_not_found("deployment", text, self.deployments))
 
@@ -151,4 +159,6 @@ def _not_found(kind: str, text: str, names: Iterable[str]) -> str:
     near = difflib.get_close_matches(text.rsplit("/", 1)[-1], known, n=3)
     if near:
         return f"no {kind} is called {text}; did you mean {' or '.join(near)}?"
-    return f"no {kind} is called {text}; there are {', '.join(known[:10]) or 'none'}" + (" …" if len(known) > 10 else "")
+    return f"no {kind} is called {text}; there are {', '.join(known[:10]) or 'none'}" + (
+        " …" if len(known) > 10 else ""
+    )

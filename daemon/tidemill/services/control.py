@@ -1,4 +1,4 @@
-"""What people ask of the daemon, by API and command line: each verb checks, changes through the one door, and answers."""
+"""What people ask of the daemon, by API and command line: each verb checks, changes through the one door, answers."""
 
 from __future__ import annotations
 

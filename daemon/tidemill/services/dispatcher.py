@@ -26,7 +26,6 @@ from tidemill.services.timekeeper import Timekeeper
 from tidemill.services.wake import Wake
 from tidemill.store import runs as stored_runs
 
-WINDOW = timedelta(seconds=60)
 # Runs held in memory ahead of their start; more wait in the database until some of these have started.
 MEMORY = 20_000
 # Runs of one deployment that may wait at a time; schedules that run into it skip, with the reason.
@@ -39,7 +38,13 @@ class Dispatcher:
     """Moves runs from *later* to *due* to a worker's hands."""
 
     def __init__(
-        self, *, orchestrator: Orchestrator, catalogue: Catalogue, timekeeper: Timekeeper, clock: Clock
+        self,
+        *,
+        orchestrator: Orchestrator,
+        catalogue: Catalogue,
+        timekeeper: Timekeeper,
+        clock: Clock,
+        slice_s: float = SLICE_S,
     ) -> None:
         self.lineup = Lineup(catalogue.limits())
         self.overdue: Callable[[FlowRun], None] = lambda run: None  # told of each run that is due and had to wait
@@ -49,6 +54,8 @@ class Dispatcher:
         self._catalogue = catalogue
         self._timekeeper = timekeeper
         self._clock = clock
+        self._slice_s = slice_s
+        self._window = timedelta(seconds=2 * slice_s)  # what is due within it is in memory
         self._soon: list[tuple[datetime, int, str]] = []  # a heap
         self._soon_runs: dict[str, FlowRun] = {}
         self._loaded_until: datetime | None = None
@@ -130,10 +137,10 @@ class Dispatcher:
 
     async def _load(self, now: datetime) -> None:
         held = len(self._soon_runs) + len(self.lineup)
-        moved = self._loaded_until is None or self._loaded_until - now < WINDOW / 2
+        moved = self._loaded_until is None or self._loaded_until - now < self._window / 2
         if not moved and not (self._more and held < MEMORY // 2):
             return
-        until = now + WINDOW
+        until = now + self._window
         # Set before the read: what is committed while it runs is heard, and merging knows it already.
         self._loaded_until = until
         runs = await self._store.read(lambda connection: stored_runs.due(connection, until, MEMORY))
@@ -240,7 +247,7 @@ class Dispatcher:
 
     def next_time(self, now: datetime) -> float:
         """Return seconds until the next run is due or the window moves, at most a slice."""
-        wait = SLICE_S
+        wait = self._slice_s
         if self._soon:
             wait = min(wait, (self._soon[0][0] - now).total_seconds())
         return max(0.0, wait)
@@ -251,6 +258,6 @@ class Dispatcher:
             now = self._timekeeper.look()
             await self.tick(now)
             if self._timekeeper.held is not None:
-                await self._wake.wait(SLICE_S)
+                await self._wake.wait(self._slice_s)
             else:
                 await self._wake.wait(self.next_time(self._clock.now()))

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from tidemill.clock import Clock
+from tidemill.clock import SLICE_S, Clock
 from tidemill.core.deployments import Deployment, WorkPool
 from tidemill.core.ports import Runner
 from tidemill.core.runs import FlowRun
@@ -48,6 +48,7 @@ class House:
         recorder: Callable[[FlowRun], RunRecorder],
         check_parameters: Callable[[Deployment, Mapping[str, Any]], None],
         last_alive: datetime | None,
+        slice_s: float = SLICE_S,
     ) -> None:
         self.store = store
         self.catalogue = catalogue
@@ -58,14 +59,28 @@ class House:
         self.timekeeper = Timekeeper(clock, last_alive=last_alive)
         self.orchestrator = Orchestrator(store=store, clock=clock, ids=ids, owner=owner)
         self.dispatcher = Dispatcher(
-            orchestrator=self.orchestrator, catalogue=catalogue, timekeeper=self.timekeeper, clock=clock
+            orchestrator=self.orchestrator,
+            catalogue=catalogue,
+            timekeeper=self.timekeeper,
+            clock=clock,
+            slice_s=slice_s,
         )
         self.scheduler = Scheduler(
-            store=store, catalogue=catalogue, timekeeper=self.timekeeper, bus=self.bus, clock=clock, ids=ids
+            store=store,
+            catalogue=catalogue,
+            timekeeper=self.timekeeper,
+            bus=self.bus,
+            clock=clock,
+            ids=ids,
+            slice_s=slice_s,
         )
         self.missed = MissedFires(scheduler=self.scheduler, orchestrator=self.orchestrator)
         self.lateness = Lateness(
-            lineup=self.dispatcher.lineup, orchestrator=self.orchestrator, catalogue=catalogue, clock=clock
+            lineup=self.dispatcher.lineup,
+            orchestrator=self.orchestrator,
+            catalogue=catalogue,
+            clock=clock,
+            slice_s=slice_s,
         )
         self.janitor = Janitor(store=store, catalogue=catalogue, clock=clock)
         self.workers = {

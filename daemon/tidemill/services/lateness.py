@@ -26,11 +26,20 @@ logger = logging.getLogger("tidemill.queue")
 class Lateness:
     """Watches runs that are due and still wait."""
 
-    def __init__(self, *, lineup: Lineup, orchestrator: Orchestrator, catalogue: Catalogue, clock: Clock) -> None:
+    def __init__(
+        self,
+        *,
+        lineup: Lineup,
+        orchestrator: Orchestrator,
+        catalogue: Catalogue,
+        clock: Clock,
+        slice_s: float = SLICE_S,
+    ) -> None:
         self._lineup = lineup
         self._orchestrator = orchestrator
         self._catalogue = catalogue
         self._clock = clock
+        self._slice_s = slice_s
         self._watched: list[tuple[datetime, str]] = []  # a heap
         self._closed = False
         self._wake = Wake()
@@ -70,7 +79,7 @@ class Lateness:
         """Tick when the next watched run counts as late, until closed."""
         while not self._closed:
             await self.tick(self._clock.now())
-            wait = SLICE_S
+            wait = self._slice_s
             if self._watched:
                 wait = min(wait, (self._watched[0][0] - self._clock.now()).total_seconds())
             await self._wake.wait(max(0.0, wait))

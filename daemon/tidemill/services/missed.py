@@ -40,9 +40,7 @@ class MissedFires:
     async def make_up(self, since: datetime, now: datetime) -> int:
         """Decide on every fire due in (since, now]; return how many run now."""
         planned: dict[tuple[str, str], dict[datetime, FlowRun]] = {}
-        rows = await self._orchestrator.store.read(
-            lambda connection: planning.planned_between(connection, since, now)
-        )
+        rows = await self._orchestrator.store.read(lambda connection: planning.planned_between(connection, since, now))
         for run in rows:
             if run.deployment is not None and run.schedule is not None and run.due is not None:
                 planned.setdefault((run.deployment, run.schedule), {})[run.due] = run

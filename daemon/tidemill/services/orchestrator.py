@@ -79,7 +79,14 @@ class Orchestrator:
                 return run
 
     async def change(
-        self, run: FlowRun, type_: StateType, name: str, message: str | None = None, *, by_person: bool = False, **changes: Any
+        self,
+        run: FlowRun,
+        type_: StateType,
+        name: str,
+        message: str | None = None,
+        *,
+        by_person: bool = False,
+        **changes: Any,
     ) -> FlowRun:
         """Bring a run into a state and return it; raises TransitionError where the run is in no state to.
 
@@ -96,7 +103,9 @@ class Orchestrator:
     async def change_all(self, decided: Sequence[tuple[FlowRun, Transition]]) -> int:
         """Write many transitions in one group; return how many held. For recovery and lateness, which look again."""
         futures = [
-            self.store.submit(stored_runs.TRANSITIONS, transition, event=RunChanged(transition.run, transition.states, run.state))
+            self.store.submit(
+                stored_runs.TRANSITIONS, transition, event=RunChanged(transition.run, transition.states, run.state)
+            )
             for run, transition in decided
         ]
         held = 0

@@ -33,7 +33,9 @@ class RunLogs:
     wake-ups, not a million.
     """
 
-    def __init__(self, *, store: Store, redactor: Redactor, tell: Callable[[Sequence[tuple[FlowRun, LogRow]]], None]) -> None:
+    def __init__(
+        self, *, store: Store, redactor: Redactor, tell: Callable[[Sequence[tuple[FlowRun, LogRow]]], None]
+    ) -> None:
         self._store = store
         self._redactor = redactor
         self._tell = tell
@@ -210,4 +212,6 @@ class RecorderHouse:
 
     def dropped(self, count: int) -> LogReport:
         """Return the line that says how many lines were cut."""
-        return LogReport(at=self.clock.now(), level=logging.WARNING, logger="tidemill", message=f"{count} lines dropped")
+        return LogReport(
+            at=self.clock.now(), level=logging.WARNING, logger="tidemill", message=f"{count} lines dropped"
+        )

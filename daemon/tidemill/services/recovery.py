@@ -7,9 +7,9 @@ from datetime import datetime
 
 import msgspec
 
+from tidemill.core.deployments import OnCrash
 from tidemill.core.ports import Outcome
 from tidemill.core.retries import RetryPolicy
-from tidemill.core.deployments import OnCrash
 from tidemill.core.runs import FlowRun, Transition
 from tidemill.core.states import State, StateType
 from tidemill.core.transitions import conclude, enter

@@ -1,8 +1,8 @@
 """The scheduler: turns schedules into runs, ahead of time, each fire once.
 
-A schedule's *cursor* is the due time of the last fire that was dealt with; it advances in the transaction that makes the
-runs, so neither a crash nor a reload skips or doubles a fire (P1, P6). Fires stand in the queue before they are due, so
-that people see them and so that a due run starts without anything being computed.
+A schedule's *cursor* is the due time of the last fire that was dealt with; it advances in the transaction that makes
+the runs, so neither a crash nor a reload skips or doubles a fire (P1, P6). Fires stand in the queue before they are
+due, so that people see them and so that a due run starts without anything being computed.
 """
 
 from __future__ import annotations
@@ -68,6 +68,7 @@ class Scheduler:
         bus: EventBus,
         clock: Clock,
         ids: Ids,
+        slice_s: float = SLICE_S,
     ) -> None:
         self.entries: dict[tuple[str, str], Entry] = {}
         # Deals with what was missed after the clock jumped; set by who builds the daemon.
@@ -78,6 +79,7 @@ class Scheduler:
         self._bus = bus
         self._clock = clock
         self._ids = ids
+        self._slice_s = slice_s
         self._refill: list[tuple[datetime, str, str]] = []  # a heap: when, deployment, schedule
         self._closed = False
         self._signed_at: float | None = None
@@ -181,6 +183,8 @@ class Scheduler:
             if dues:
                 entries.append(entry)
                 runs.extend(self.make(entry, due) for due in dues)
+            elif entry.ahead:
+                self._queue(entry, now)
         if not runs:
             return 0
         try:
@@ -198,6 +202,7 @@ class Scheduler:
         """Return the fires to plan now: those of the next minute, and as many as are to be seen ahead."""
         upcoming = self._catalogue.settings.daemon.upcoming
         horizon = now + AHEAD
+        _drop_passed(entry, now)
         dues: list[datetime] = []
         for due in fires(entry.compiled, entry.cursor, limit=MOST_AHEAD):
             if len(entry.ahead) + len(dues) >= upcoming and due > horizon:
@@ -208,8 +213,7 @@ class Scheduler:
     def _queue(self, entry: Entry, now: datetime) -> None:
         """Note when the schedule wants planning again: as soon as fewer fires than wanted stand ahead."""
         upcoming = self._catalogue.settings.daemon.upcoming
-        while entry.ahead and entry.ahead[0] <= now:
-            entry.ahead.pop(0)
+        _drop_passed(entry, now)
         when = entry.ahead[-upcoming] + REFILL_LAG if len(entry.ahead) >= upcoming else now
         if not entry.compiled.is_reboot:
             heapq.heappush(self._refill, (when, entry.deployment.name, entry.key))
@@ -265,7 +269,12 @@ class Scheduler:
         for entry, cursor in zip(entries, cursors, strict=True):
             entry.cursor = cursor.last_due
         for run in runs:
-            if run.due is not None and run.due > run.created and run.schedule is not None and run.deployment is not None:
+            if (
+                run.due is not None
+                and run.due > run.created
+                and run.schedule is not None
+                and run.deployment is not None
+            ):
                 entry_of = self.entries.get((run.deployment, run.schedule))
                 if entry_of is not None:
                     entry_of.ahead.append(run.due)
@@ -279,8 +288,8 @@ class Scheduler:
     def next_time(self, now: datetime) -> float:
         """Return seconds until something wants planning, at most a slice."""
         if not self._refill:
-            return SLICE_S
-        return min(SLICE_S, max(0.0, (self._refill[0][0] - now).total_seconds()))
+            return self._slice_s
+        return min(self._slice_s, max(0.0, (self._refill[0][0] - now).total_seconds()))
 
     async def run(self) -> None:
         """Tick whenever something wants planning, until closed."""
@@ -308,8 +317,13 @@ class Scheduler:
         self._wake.set()
 
 
+def _drop_passed(entry: Entry, now: datetime) -> None:
+    while entry.ahead and entry.ahead[0] <= now:
+        entry.ahead.pop(0)
+
+
 def digest(deployment: Deployment, compiled: CompiledSchedule) -> str:
-    """Return a digest of all that a planned run takes from its deployment: where it changes, upcoming runs are replaced.
+    """Return a digest of what a planned run takes from its deployment; where it changes, upcoming runs are replaced.
 
     The schedule's content is in it too: a named schedule keeps its identity when its content changes.
     """

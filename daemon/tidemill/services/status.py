@@ -72,13 +72,19 @@ class Status:
         problems = self.problems()
         if self.stopping:
             return f"stopping: {text}"
-        return f"{text}; {problems[0]}" + (f" (and {len(problems) - 1} more)" if problems[1:] else "") if problems else text
+        return (
+            f"{text}; {problems[0]}" + (f" (and {len(problems) - 1} more)" if problems[1:] else "")
+            if problems
+            else text
+        )
 
     async def document(self) -> dict[str, Any]:
         """Return everything, as JSON values."""
         now = self._clock.now()
         upcoming = await self._store.read(
-            lambda connection: stored_runs.due(connection, now + timedelta(days=3660), NEXT + len(self._dispatcher.lineup))
+            lambda connection: stored_runs.due(
+                connection, now + timedelta(days=3660), NEXT + len(self._dispatcher.lineup)
+            )
         )
         problems = self.problems()
         state = "stopping" if self.stopping else "degraded" if problems else "ok"
@@ -95,22 +101,35 @@ class Status:
             "config_file": self.config_file,
             "addresses": list(self.addresses),
             "deployments": len(self._catalogue.deployments),
-            "running": [self._running(live.run, now) for worker in self._workers.values() for live in worker.live.values()],
+            "running": [
+                self._running(live.run, now) for worker in self._workers.values() for live in worker.live.values()
+            ],
             "waiting": len(self._dispatcher.lineup),
             "late": [self._late(run, now) for run in self._dispatcher.lineup if run.state.name == "Late"][:LATE],
             "next": [_brief(run) for run in upcoming if run.expected_start > now][:NEXT],
             "work_queues": self._queues(),
             "work_pools": self._pools(),
             "overrides": [
-                {"kind": each.kind, "name": each.name, "key": each.key, "value": each.value, "file_value": each.file_value,
-                 "by": each.by, "at": _time(each.at)}
+                {
+                    "kind": each.kind,
+                    "name": each.name,
+                    "key": each.key,
+                    "value": each.value,
+                    "file_value": each.file_value,
+                    "by": each.by,
+                    "at": _time(each.at),
+                }
                 for each in self._catalogue.overrides
             ],
             "dropped_log_lines": self.dropped_lines(),
         }
 
     def _running(self, run: FlowRun, now: datetime) -> dict[str, Any]:
-        return {**_brief(run), "since": _time(run.state.timestamp), "seconds": (now - run.state.timestamp).total_seconds()}
+        return {
+            **_brief(run),
+            "since": _time(run.state.timestamp),
+            "seconds": (now - run.state.timestamp).total_seconds(),
+        }
 
     def _late(self, run: FlowRun, now: datetime) -> dict[str, Any]:
         return {

@@ -62,7 +62,9 @@ class Timekeeper:
                 self.missed_since = before
             logger.warning("the clock went forward by %s: what was due meanwhile counts as missed", jump)
         elif jump < -TOLERANCE:
-            logger.warning("the clock went back by %s: nothing fires again, schedules go on once it has caught up", -jump)
+            logger.warning(
+                "the clock went back by %s: nothing fires again, schedules go on once it has caught up", -jump
+            )
         return wall
 
     def caught_up(self) -> None:

@@ -136,7 +136,11 @@ class Worker:
 
 def job_of(run: FlowRun, deployment: Deployment | None) -> Job:
     """Return what a runner is told of an attempt."""
-    flow = deployment.flow if deployment is not None else FlowRef(kind=FlowKind.BUILTIN, entrypoint=run.flow, name=run.flow)
+    flow = (
+        deployment.flow
+        if deployment is not None
+        else FlowRef(kind=FlowKind.BUILTIN, entrypoint=run.flow, name=run.flow)
+    )
     return Job(
         run_id=run.id,
         run_name=run.name,

@@ -66,9 +66,14 @@ CREATE UNIQUE INDEX run_id ON run (id);
 -- One run per (deployment, schedule, due), never two. A schedule's number stands for its deployment too.
 CREATE UNIQUE INDEX run_fire ON run (schedule, due) WHERE schedule IS NOT NULL;
 CREATE UNIQUE INDEX run_idempotency ON run (idempotency_key) WHERE idempotency_key IS NOT NULL;
-CREATE INDEX run_state ON run (state_type, expected_start);
+-- What waits, what is unfinished, lists and counts by state; the route saves looking at rows that do not fit.
+CREATE INDEX run_state ON run (state_type, expected_start, route);
+-- Late, TimedOut, Skipped and the like.
+CREATE INDEX run_state_name ON run (state_name, expected_start) WHERE state_name IS NOT NULL;
 CREATE INDEX run_route ON run (route, expected_start);
 CREATE INDEX run_expected ON run (expected_start);
+CREATE INDEX run_start ON run (start_time);
+CREATE INDEX run_end ON run (end_time);
 CREATE INDEX run_name ON run (name);
 
 -- Every state a run was in, by number from 1. `before` is the type of the state before it, NULL for the first.
