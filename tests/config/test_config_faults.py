@@ -284,6 +284,42 @@ FAULTS = {
         "3:1 deployments.a.schedules: {…} is a table, not a list of tables; write [[deployments.a.schedules]] with two "
         "brackets",
     ),
+    "a schedule that is no table": (
+        SHELL + 'schedules = ["@daily"]',
+        '3:14 deployments.a.schedules[0]: "@daily" is text, not a table; write { cron = … }',
+    ),
+    "more schedules than anybody reads": (
+        SHELL + "schedules = [" + '{ cron = "@daily" }, ' * 101 + "]",
+        "3:13 deployments.a.schedules: holds 101 schedules, more than 100; use an rrule",
+    ),
+    "more dates than anybody reads": (
+        SHELL + 'cron = "@daily"\nexclude = [' + "2026-12-24, " * 1001 + "]",
+        "4:11 deployments.a.exclude: holds 1001 dates, more than 1000; shorten the list",
+    ),
+    "more tags than anybody reads": (
+        SHELL + "tags = [" + '"x", ' * 101 + "]",
+        "3:8 deployments.a.tags: holds 101 texts, more than 100; shorten the list",
+    ),
+    "more addresses than a daemon needs": (
+        "[api]\nlisten = [" + '"localhost:1", ' * 17 + "]",
+        "2:10 api.listen: holds 17 addresses, more than 16; shorten the list",
+    ),
+    "a list without a delay": (
+        SHELL + "retries = 1\nretry_delay = []",
+        "4:15 deployments.a.retry_delay: holds 0 durations, not 1–100; write a duration such as",
+    ),
+    "a text longer than a page": (
+        SHELL + f'description = "{"x" * 65537}"',
+        "3:15 deployments.a.description: is longer than 65536 characters; shorten it",
+    ),
+    "a size of a wrong type": (
+        "[retention]\nmax_database_size = true",
+        "2:21 retention.max_database_size: true is true or false, not a size; write a size such as",
+    ),
+    "a size too small for a database": (
+        '[retention]\nmax_database_size = "5kB"',
+        '2:21 retention.max_database_size: "5kB" is not at least 1048576 bytes; write a size such as',
+    ),
     "the same schedule twice": (
         SHELL + 'schedules = [{ cron = "@daily" }, { cron = "@daily" }]',
         "3:35 deployments.a.schedules[1]: says the same as schedules[0]; keep one of them, or give each its own name",
