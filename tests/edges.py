@@ -7,6 +7,7 @@ import contextlib
 import random
 import threading
 from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from datetime import datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -80,6 +81,7 @@ class Mill:
         self.instance_id = store.instance_id
         self.ids = Ids(random.Random(7))
         self.failing: Exception | None = None
+        self.made: list[str] = []  # ids of the runs that were asked for
 
     @classmethod
     async def open(cls, folder: Path, clock: FakeClock) -> Mill:
@@ -104,7 +106,7 @@ class Mill:
         refused = set(parameters or {}) - (found.overridable or set())
         if refused and found.overridable is not None:
             raise TidemillError(f"deployment {deployment} does not let {', '.join(sorted(refused))} be overridden")
-        return await self.add(
+        made = await self.add(
             found,
             parameters=dict(parameters or {}),
             tags=tuple(tags),
@@ -112,6 +114,8 @@ class Mill:
             at=scheduled_time,
             key=idempotency_key,
         )
+        self.made.append(made.id)
+        return made
 
     async def cancel_run(self, run_id: str, reason: str) -> FlowRun:
         run = await self.get(run_id)
@@ -218,19 +222,17 @@ class Mill:
     async def keep(self, key: str, text: str, *, run: FlowRun | None = None, type_: str = "json") -> Artifact:
         """Store an artifact of canonical JSON text."""
         now = self.clock.now()
-        return await self.store.write(
-            ARTIFACTS,
-            Artifact(
-                id=self.ids.new(now),
-                key=key,
-                version=0,
-                type=type_,
-                text=text,
-                created=now,
-                run_id=run.id if run else None,
-                deployment=run.deployment if run else None,
-            ),  # fmt: skip
+        made = Artifact(
+            id=self.ids.new(now),
+            key=key,
+            version=0,
+            type=type_,
+            text=text,
+            created=now,
+            run_id=run.id if run else None,
+            deployment=run.deployment if run else None,
         )
+        return await self.store.write(ARTIFACTS, made)
 
     async def skip(self, reason: str, *, of: Deployment = DEPLOYMENTS[0]) -> None:
         """Record a fire that made no run."""
@@ -279,6 +281,19 @@ class Live:
         """Let the mill do something, and return what comes of it."""
         return asyncio.run_coroutine_threadsafe(work, self.loop).result(10)
 
+    def begin(self, work: Coroutine[Any, Any, T]) -> Future[T]:
+        """Let the mill begin something, and return at once."""
+        return asyncio.run_coroutine_threadsafe(work, self.loop)
+
+    async def listen(self) -> int:
+        """Listen on a loopback port, too, and return it."""
+        (opened,) = sockets.bind(["127.0.0.1:0"])
+        server = Server(self._app, [opened], clock=self.clock)
+        await server.open()
+        self._servers.append(server)
+        port: int = opened.getsockname()[1]
+        return port
+
     def _serve(self) -> None:
         self.loop.run_until_complete(self._main())
         self.loop.close()
@@ -286,14 +301,15 @@ class Live:
     async def _main(self) -> None:
         async with opened(self.folder, self.clock) as self.mill:
             self._stop = asyncio.Event()
-            app = build_app(self.mill, stop=self._stop, source=random.Random(1))
+            self._app = build_app(self.mill, stop=self._stop, source=random.Random(1))
             path = self.folder / SOCKET
             control = sockets.bind_control(path)
-            server = Server(app, [control], clock=self.clock)
-            await server.open()
+            self._servers = [Server(self._app, [control], clock=self.clock)]
+            await self._servers[0].open()
             self._ready.set()
             await self._stop.wait()
-            await server.aclose()
+            for server in self._servers:
+                await server.aclose()
             sockets.remove(path, control)
 
     def start(self) -> None:

@@ -57,7 +57,7 @@ def run(config: Path, state_dir: Path | None, strict: bool, environ: Mapping[str
     flows = builtins(environ=environ)
     loaded, faults = _configuration(config, state_dir, strict, flows, environ)
     settings = loaded.settings
-    state = places.state_dir(environ, asked=state_dir, configured=settings.daemon.state_dir)
+    state = places.state_dir(environ, asked=state_dir)
     _make_private(state)
     clock = SystemClock()
     lock = StateLock(state)
@@ -314,7 +314,7 @@ class Daemon:
         from tidemill.api.server import Server
 
         app = build_app(house.control, stop=self._stop, source=self._ids.random)
-        await Server(app, self._sockets, clock=self._clock).run(asyncio.Event())
+        await Server(app, self._sockets, clock=self._clock).serve_until(asyncio.Event())
 
     async def _warm(self) -> None:
         """Load what the first run of a flow would wait for."""

@@ -228,9 +228,8 @@ def test_a_tables_key_becomes_its_field(text: str, load_text: Load) -> None:
 
 def test_folders_are_beside_the_file(load_text: Load, folder: Any) -> None:
     assert load_text("# nothing").settings.daemon.flows == folder / "flows"
-    daemon = load_text('[daemon]\nflows = "../code"\nstate_dir = "/var/lib/x"').settings.daemon
+    daemon = load_text('[daemon]\nflows = "../code"').settings.daemon
     assert str(daemon.flows) == f"{folder}/../code"
-    assert str(daemon.state_dir) == "/var/lib/x"
 
 
 def test_the_machines_zone_is_the_default_zone(load_text: Load) -> None:

@@ -11,7 +11,6 @@ import pytest
 
 from tidemill.sdk.signatures import Signature, check_parameters, is_async, signature_of
 
-
 GIVE_IT = "give it in parameters, or give it a default in the function"
 
 

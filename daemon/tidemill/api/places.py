@@ -11,14 +11,15 @@ SYSTEM_RUNTIME = Path("/run/tidemill")
 SYSTEM_STATE = Path("/var/lib/tidemill")
 
 
-def state_dir(environ: Mapping[str, str], *, asked: Path | None = None, configured: Path | None = None) -> Path:
-    """Return the state directory: ``--state-dir``, else systemd's, else the file's, else the user's own."""
+def state_dir(environ: Mapping[str, str], *, asked: Path | None = None) -> Path:
+    """Return the state directory: ``--state-dir``, else systemd's, else the user's own.
+
+    The configuration does not name it: a broken file must not hide the last good one, which is kept there.
+    """
     if asked is not None:
         return asked.expanduser().absolute()
     if environ.get("STATE_DIRECTORY"):
         return Path(environ["STATE_DIRECTORY"].split(":")[0])  # systemd lists several with colons
-    if configured is not None:
-        return configured
     return user_state(environ)
 
 

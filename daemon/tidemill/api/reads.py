@@ -5,7 +5,6 @@ A read needs the database and nothing else, so that both give the same answer.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from urllib.parse import unquote
 
 from tidemill.api import artifact_reads, catalogue_reads, run_reads
@@ -13,7 +12,7 @@ from tidemill.api.ask import Ask, Read
 
 __all__ = ["READS", "Ask", "Read", "find"]
 
-READS: Mapping[tuple[str, str], Read] = {
+READS: dict[tuple[str, str], Read] = {
     ("POST", "/flow_runs/filter"): run_reads.flow_runs,
     ("POST", "/flow_runs/count"): run_reads.count_flow_runs,
     ("GET", "/flow_runs/{id}"): run_reads.flow_run,
@@ -45,10 +44,14 @@ READS: Mapping[tuple[str, str], Read] = {
 """Every read. Of two that fit a path the earlier one is meant."""
 
 
+# What only the database can tell, because the daemon that would is down.
+WHILE_DOWN: dict[tuple[str, str], Read] = {("GET", "/status"): run_reads.status}
+
+
 def find(method: str, path: str) -> tuple[Read, dict[str, str]] | None:
-    """Return the read that a path without the prefix means, with the parts of the path; None: none."""
+    """Return the read that a path without the prefix means while the daemon is down, with the path's parts; None: none."""
     parts = path.split("/")
-    for (wanted, template), read in READS.items():
+    for (wanted, template), read in (READS | WHILE_DOWN).items():
         names = template.split("/")
         if wanted != method or len(names) != len(parts):
             continue

@@ -14,7 +14,7 @@ from tidemill.api.bodies import MAX_LIMIT, BadRequestError, any_of, number, quer
 from tidemill.api.documents import Document
 from tidemill.core.filters import RunFilter, RunSort
 from tidemill.errors import NotFoundError
-from tidemill.store import catalogue, history, listing, logs, runs, task_runs
+from tidemill.store import catalogue, history, instance, listing, logs, runs, task_runs
 
 _SORTS = tuple(RunSort)
 
@@ -147,3 +147,15 @@ def task_run(ask: Ask) -> Document:
     if found is None:
         raise NotFoundError(f'no task run has the id "{ask.path["id"]}"')
     return documents.task_run(ask.instance, found)
+
+
+def status(ask: Ask) -> Document:
+    """Return what the database tells of a daemon that is down. One that answers tells more by itself."""
+    counts = listing.count_by_state(ask.connection, RunFilter())
+    return {
+        "state": "down",
+        "problems": ["the daemon is down"],
+        "instance_id": ask.instance,
+        "last_alive": documents.instant(instance.last_alive(ask.connection)),
+        "flow_runs": {name: count for (_, name), count in sorted(counts.items())},
+    }

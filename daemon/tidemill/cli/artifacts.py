@@ -23,7 +23,7 @@ COLUMNS = (
 def add(commands: Any, name: str, line: str, common: argparse.ArgumentParser) -> None:
     noun = commands.add_parser(name, help=line, description=line, parents=[common])
     verbs = noun.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    ls = verbs.add_parser("ls", help="list artifacts by key, the newest first", parents=[common])
+    ls = verbs.add_parser("ls", help="list artifacts by key", parents=[common])
     ls.add_argument("--limit", type=flow_runs.limit, default=50, metavar="N", help="at most so many (50; up to 200)")
     ls.set_defaults(run=show_list)
     inspect = verbs.add_parser("inspect", help="show an artifact with its data", parents=[common])
@@ -41,7 +41,7 @@ def add(commands: Any, name: str, line: str, common: argparse.ArgumentParser) ->
 
 def show_list(session: Session) -> None:
     """List the keys and what each stands for now."""
-    found = session.post("/artifacts/latest/filter", {"limit": session.args.limit, "sort": "UPDATED_DESC"})
+    found = session.post("/artifacts/latest/filter", {"limit": session.args.limit})
     if session.json:
         session.show(found)
     elif found:

@@ -18,7 +18,7 @@ def add(commands: Any, name: str, line: str, common: argparse.ArgumentParser) ->
     )  # fmt: skip
     parser.add_argument(
         "--state-dir", type=Path, default=argparse.SUPPRESS, metavar="DIR",
-        help="where database and control socket are ($STATE_DIRECTORY, [daemon] state_dir, ~/.local/state/tidemill)",
+        help="where database and control socket are ($STATE_DIRECTORY, else ~/.local/state/tidemill)",
     )  # fmt: skip
     parser.add_argument(
         "--strict", action="store_true", help="do not start on the last good configuration where this one is broken"

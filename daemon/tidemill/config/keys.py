@@ -57,12 +57,6 @@ DAEMON = _keys(
         help="more files, beside this one, in name order; the same table twice is an error",
     ),
     Key(
-        name="state_dir",
-        kind=kinds.folder(),
-        example='"/var/lib/tidemill"',
-        help="folder of the database; absent: --state-dir, else systemd's, else the user's state folder",
-    ),
-    Key(
         name="grace_period",
         kind=kinds.duration(zero=True),
         default='"30s"',

@@ -36,7 +36,6 @@ class DaemonSettings(msgspec.Struct, frozen=True, kw_only=True):
     timezone: str  # IANA name; the machine's zone where the file names none
     flows: Path  # absolute; entrypoints are loaded from here
     include: tuple[str, ...] = ()  # as written
-    state_dir: Path | None = None  # None: what the command line or systemd says
     grace_period: timedelta = timedelta(seconds=30)
     upcoming: int = 3  # runs shown ahead, per schedule
     import_timeout: timedelta = timedelta(seconds=20)

@@ -177,12 +177,12 @@ class CompiledSchedule:
     def _last_of_day(self, fire: datetime) -> datetime:
         """Return the last microsecond of the fire's local day, or of its part before the clocks leave the day."""
         day = fire.astimezone(self.info).date()
-        reading = zones.read(datetime.combine(day + _DAY, datetime.min.time()), self.info)
-        end = reading.instant if reading.instant > fire else reading.instant + reading.repeat
+        end = zones.read(datetime.combine(day + _DAY, datetime.min.time()), self.info).instant
         change = zones.next_change(fire, end, self.info)
         if change is not None and change.astimezone(self.info).date() != day:
             end = change
-        return end - _MICROSECOND
+        # A day that comes back after its midnight is walked through fire by fire.
+        return max(fire, end - _MICROSECOND)
 
     def note(self, previous: datetime, fire: datetime) -> str | None:
         """Say what people should know of a fire, the one before it being ``previous``."""

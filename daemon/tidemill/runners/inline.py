@@ -67,14 +67,9 @@ class InlineRunner:
             self._calls[ref.entrypoint] = self._prepare(ref)
 
     async def run(self, job: Job, recorder: Recorder, cancellation: Cancellation) -> Outcome:
-        call = self._calls.get(job.flow.entrypoint)
-        if call is None:
-            try:
-                call = await self._first(job.flow)
-            except EntrypointError as error:
-                return failed(error)
         if cancellation.requested:
             return stopped(cancellation, abandoned=False)
+        call = self._calls.get(job.flow.entrypoint, self._first)
         attempt = _Attempt(self, RunContext(job, recorder, self._clock), cancellation, self._grace_s)
         return await attempt.carry(call)
 
@@ -93,10 +88,11 @@ class InlineRunner:
         if not task.cancelled():
             task.exception()  # looked at, so that nobody complains that it was not
 
-    async def _first(self, ref: FlowRef) -> _Call:
-        # An import reads files and runs what stands at the module's top: in a thread, it holds up this run alone.
+    async def _first(self, context: RunContext) -> Any:
+        """Import the flow's code, in a thread as it may take its time, and run it. It is part of the run."""
+        ref = context.job.flow
         call = self._calls[ref.entrypoint] = await self._threads.run(partial(self._prepare, ref))
-        return call
+        return await call(context)
 
     def _prepare(self, ref: FlowRef) -> _Call:
         if ref.kind is FlowKind.BUILTIN:

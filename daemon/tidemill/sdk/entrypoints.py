@@ -26,7 +26,8 @@ from tidemill.sdk.signatures import check_parameters, is_generator, signature_of
 __all__ = ["check_parameters", "load", "locate", "signature_of"]
 
 _NAMESPACE = "tidemill_flows"  # so that flows/random.py is not the random of everybody
-_LOADING = threading.RLock()  # two threads must not execute one file twice
+# Two threads must not execute one file twice, and a file whose import hangs must not hold others up: a lock for each.
+_EXECUTING: dict[str, threading.RLock] = {}
 
 
 def load(ref: FlowRef, flows_dir: Path) -> Callable[..., Any]:
@@ -38,14 +39,15 @@ def load(ref: FlowRef, flows_dir: Path) -> Callable[..., Any]:
     place, _, name = ref.entrypoint.rpartition(":")
     if not place or not name:
         raise EntrypointError(f'"{ref.entrypoint}": write "file.py:function" or "package.module:function"')
-    with _LOADING:
-        folder = str(flows_dir)
-        if folder not in sys.path:
-            sys.path.append(folder)
-        if ref.kind is FlowKind.FILE:
-            module = _import_file(ref, locate(ref, flows_dir), flows_dir)
-        else:
-            module = _import_module(ref, place)
+    folder = str(flows_dir)
+    if folder not in sys.path:
+        sys.path.append(folder)
+    if ref.kind is FlowKind.FILE:
+        path = locate(ref, flows_dir)
+        with _EXECUTING.setdefault(str(path), threading.RLock()):
+            module = _import_file(ref, path, flows_dir)
+    else:
+        module = _import_module(ref, place)
     function: Any = module
     for part in name.split("."):
         function = getattr(function, part, None)
