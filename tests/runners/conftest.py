@@ -1,0 +1,157 @@
+"""A runner to carry flows, a folder of flows, and a recorder that one can wait on."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fakes import FakeClock
+from tidemill.core.deployments import FlowKind, FlowRef, WorkPool
+from tidemill.core.ports import Cancellation, Job, LogReport, Outcome, Report, Runner
+from tidemill.flows.builtins import builtins
+from tidemill.runners.inline import InlineRunner
+from tidemill.runners.threads import PoolThreads
+from tidemill.sdk.capture import install, uninstall
+from tidemill.sdk.memory import MemoryRecorder
+
+CASES = Path(__file__).parent / "cases"
+
+
+class HeardRecorder(MemoryRecorder):
+    """Keeps reports, and lets a test on the loop wait for one. Reports may come from any thread."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._loop = asyncio.get_running_loop()
+        self._more = asyncio.Event()
+
+    def report(self, report: Report) -> None:
+        super().report(report)
+        self._loop.call_soon_threadsafe(self._more.set)
+
+    async def said(self, message: str) -> LogReport:
+        """Wait until the run's log has this line."""
+        async with asyncio.timeout(30):
+            while True:
+                self._more.clear()
+                for log in self.logs:
+                    if log.message == message:
+                        return log
+                await self._more.wait()
+
+
+class House:
+    """One runner and what a test does with it."""
+
+    def __init__(self, runner: Runner) -> None:
+        self.runner = runner
+        self.recorder = HeardRecorder()
+        self.cancellation = Cancellation()
+        self.clock = FakeClock()
+
+    def job(
+        self, entrypoint: str, parameters: dict[str, Any], timeout: float | None = None, run_id: str = "run-1"
+    ) -> Job:
+        kind = FlowKind.FILE if ".py:" in entrypoint else FlowKind.BUILTIN
+        return Job(
+            run_id=run_id,
+            run_name="brisk-otter",
+            attempt=1,
+            flow=FlowRef(kind=kind, entrypoint=entrypoint, name=entrypoint.rpartition(":")[2]),
+            deployment="daily",
+            parameters=parameters,
+            timeout=None if timeout is None else timedelta(seconds=timeout),
+            expected_start=self.clock.now(),
+        )
+
+    async def run(self, entrypoint: str, *, timeout: float | None = None, **parameters: Any) -> Outcome:
+        """Carry one run through, with capture as in the daemon."""
+        return await self.carry(self.job(entrypoint, parameters, timeout), self.recorder, self.cancellation)
+
+    def start(self, entrypoint: str, *, timeout: float | None = None, **parameters: Any) -> asyncio.Task[Outcome]:
+        return asyncio.ensure_future(self.run(entrypoint, timeout=timeout, **parameters))
+
+    async def carry(self, job: Job, recorder: HeardRecorder, cancellation: Cancellation) -> Outcome:
+        install()
+        try:
+            return await asyncio.wait_for(self.runner.run(job, recorder, cancellation), 30)
+        finally:
+            uninstall()
+
+    async def until_abandoned(self, count: int) -> None:
+        """Wait until so many are left behind; the end of code in a thread comes to the loop by itself."""
+        async with asyncio.timeout(30):
+            while self.runner.abandoned != count:  # noqa: ASYNC110 - a number has no event
+                await asyncio.sleep(0.001)
+
+
+class Gate:
+    """A pipe that blocks who reads it, in this process or another, until it is opened."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = str(path)
+        os.mkfifo(path)
+
+    async def open(self) -> None:
+        await asyncio.to_thread(Path(self.path).write_text, "")
+
+
+@pytest.fixture
+def gate(tmp_path: Path) -> Gate:
+    return Gate(tmp_path / "gate")
+
+
+@pytest.fixture(autouse=True)
+def forget_modules() -> Iterator[None]:
+    """What a test imported from a flows folder is forgotten after it."""
+    path = list(sys.path)
+    yield
+    for name in [name for name in sys.modules if name.startswith("tidemill_flows.")]:
+        del sys.modules[name]
+    sys.path[:] = path
+
+
+def inline(grace: float, threads: int, flows_dir: Path = CASES) -> Runner:
+    return InlineRunner(
+        pool=WorkPool(name="default"),
+        builtins=builtins(environ={"PATH": "/usr/bin:/bin"}, grace=timedelta(seconds=grace)),
+        flows_dir=flows_dir,
+        threads=PoolThreads(threads),
+        clock=FakeClock(),
+        grace=timedelta(seconds=grace),
+    )
+
+
+@asynccontextmanager
+async def begun(runner: Runner) -> AsyncIterator[House]:
+    """A runner that has imported the cases: what a test times is their code, not their import."""
+    house = House(runner)
+    await house.run("endings.py:async_returns")
+    yield house
+    await runner.aclose()
+
+
+# Every implementation of the Runner port stands here, and the conformance suite holds each to the same rules.
+RUNNERS: dict[str, Callable[..., Runner]] = {"inline": inline}
+
+
+@pytest.fixture(params=sorted(RUNNERS))
+async def house(request: pytest.FixtureRequest) -> AsyncIterator[House]:
+    """A runner whose grace is too long to be waited for."""
+    async with begun(RUNNERS[request.param](grace=60, threads=4)) as house:
+        yield house
+
+
+@pytest.fixture(params=sorted(RUNNERS))
+async def hasty(request: pytest.FixtureRequest) -> AsyncIterator[House]:
+    """A runner with next to no grace."""
+    async with begun(RUNNERS[request.param](grace=0.05, threads=4)) as house:
+        yield house
