@@ -33,7 +33,7 @@ class RunFilter(msgspec.Struct, frozen=True, kw_only=True):
 
     ids: tuple[str, ...] | None = None
     names: tuple[str, ...] | None = None  # the run's own name, whole
-    text: str | None = None  # a part of the run's name, whatever its case, or how its id begins
+    text: str | None = None  # a part of the run's name, whatever its case; or how its id begins, from 8 characters on
     deployments: tuple[str, ...] | None = None
     flows: tuple[str, ...] | None = None
     work_queues: tuple[str, ...] | None = None

@@ -11,7 +11,6 @@ import heapq
 import itertools
 import sqlite3
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 
 import msgspec
 
@@ -20,21 +19,39 @@ from tidemill.core.filters import MAX_LIMIT, RunFilter, RunSort
 from tidemill.core.runs import FlowRun
 from tidemill.core.states import StateType
 from tidemill.store import history, runs
-from tidemill.store.ops import rows, scalar
+from tidemill.store.ops import microseconds, rows, scalar
 from tidemill.store.statements import load
 
 _SQL = load("listing")
 FEW = 5_000  # runs that are looked at one by one rather than walked along
-SOME = 30_000  # the same for orders that the indexes by state and route do not keep
+MANY = 200_000  # the same for counting, where something must be looked at anyway
+LARGE = 30_000  # runs of one state that are rather not counted one by one
 FEW_WALKS = 64  # indexes walked side by side; with more routes than that, all runs are walked
 DEEP = 10_000  # from that offset on, side by side costs more than one walk along all runs
 DISTINCT_NAMES = 20_000  # looked through for a part of a name
+ID_PREFIX = 8  # characters from which on a text may be the beginning of an id: fewer are the same for weeks
+NEWEST = 50_000  # runs looked through for the end of an id
 EARLIEST, LATEST = -(2**62), 2**62
 
+Parameters = dict[str, object]
 _seqs = msgspec.json.Decoder(list[int])
 _pairs = msgspec.json.Decoder(list[tuple[int, int]])
 _states = msgspec.json.Decoder(list[tuple[int, str | None, int]])
 _looked = msgspec.json.Decoder(tuple[int, list[str | None]])
+
+# What a condition is called, and its parameters, of which one at least must be given for it to hold.
+_CONDITIONS: Mapping[str, tuple[str, ...]] = {
+    "ids": ("ids",),
+    "names": ("names",),
+    "text": ("like",),
+    "tags": ("tags",),
+    "routes": ("routes",),
+    "types": ("types",),
+    "state_names": ("state_names",),
+    "start": ("start_from", "start_to"),
+    "end": ("end_from", "end_to"),
+}
+_BY_EXPECTED = (RunSort.EXPECTED_START_TIME_DESC, RunSort.EXPECTED_START_TIME_ASC)
 
 
 def select(connection: sqlite3.Connection, wanted: RunFilter) -> list[FlowRun]:
@@ -50,37 +67,43 @@ def count_by_state(connection: sqlite3.Connection, wanted: RunFilter) -> dict[tu
     parameters = _parameters(connection, wanted)
     if parameters is None:
         return {}
-    few = _fewest(connection, parameters, SOME)
-    if few is not None:
-        seqs = scalar(connection, _SQL[f"gather_{few}"], parameters | {"limit": -1, "offset": 0})
-        found = _states.decode(str(scalar(connection, _SQL["states_of"], {"seqs": seqs})))
+    given = _given(parameters)
+    if given <= {"types", "routes"}:
+        counted = _count_along(connection, parameters)
+    elif (fewest := _fewest(connection, parameters, MANY)) is not None:
+        seqs = scalar(connection, _SQL[f"gather_{fewest}"], parameters | {"limit": -1, "offset": 0})
+        counted = _states.decode(str(scalar(connection, _SQL["states_of"], {"seqs": seqs})))
     else:
-        found = _count_along(connection, parameters)
-    return {(history.TYPE_OF[kind], name or history.PLAIN_NAME_OF[history.TYPE_OF[kind]]): n for kind, name, n in found}
+        counted = _count_types(connection, parameters, _types(parameters))
+    return {
+        (history.TYPE_OF[kind], name or history.PLAIN_NAME_OF[history.TYPE_OF[kind]]): count
+        for kind, name, count in counted
+    }
 
 
 def by_id_end(connection: sqlite3.Connection, end: str, limit: int = 20) -> list[FlowRun]:
-    """Return the runs whose id ends so, newest first."""
-    seqs = str(scalar(connection, _SQL["by_id_end"], {"end": end.lower(), "limit": limit}))
-    return runs.documents(connection, seqs)
+    """Return the runs whose id ends so, of the newest 50,000, newest first."""
+    asked = {"end": end.lower(), "limit": limit, "among": NEWEST}
+    return runs.documents(connection, str(scalar(connection, _SQL["by_id_end"], asked)))
 
 
 # -- the filter as parameters ----------------------------------------------------------------------------------------
 
 
-def _parameters(connection: sqlite3.Connection, wanted: RunFilter) -> dict[str, object] | None:
+def _parameters(connection: sqlite3.Connection, wanted: RunFilter) -> Parameters | None:
     """Return the parameters of all statements; None: nothing can fit."""
-    found: dict[str, object] = {
+    found: Parameters = {
         "ids": _list(wanted.ids),
         "names": _list(wanted.names),
         "tags": _list(wanted.tags or None),  # to have every one of no tags is no condition
+        "tag": _rarest(connection, wanted.tags) if wanted.tags else None,
         "types": None if wanted.state_types is None else rows([history.NUMBER_OF[kind] for kind in wanted.state_types]),
         "expected_from": EARLIEST if wanted.expected_start_after is None else to_us(wanted.expected_start_after),
         "expected_to": LATEST if wanted.expected_start_before is None else to_us(wanted.expected_start_before),
-        "start_from": _us(wanted.start_after),
-        "start_to": _us(wanted.start_before),
-        "end_from": _us(wanted.end_after),
-        "end_to": _us(wanted.end_before),
+        "start_from": microseconds(wanted.start_after),
+        "start_to": microseconds(wanted.start_before),
+        "end_from": microseconds(wanted.end_after),
+        "end_to": microseconds(wanted.end_before),
         "sort": wanted.sort.value,
         "limit": min(wanted.limit, MAX_LIMIT),
         "offset": max(0, wanted.offset),
@@ -88,18 +111,21 @@ def _parameters(connection: sqlite3.Connection, wanted: RunFilter) -> dict[str, 
         **_routes(connection, wanted),
         **_text(connection, wanted.text),
     }
-    return None if "[]" in (found["ids"], found["names"], found["types"], found["routes"]) else found
+    none = any(found[name] == "[]" for name in ("ids", "names", "types", "routes", "state_names"))
+    return None if none else found
 
 
 def _list(values: Sequence[str] | None) -> str | None:
     return None if values is None else rows(values)
 
 
-def _us(when: datetime | None) -> int | None:
-    return None if when is None else to_us(when)
+def _rarest(connection: sqlite3.Connection, tags: Sequence[str]) -> str:
+    return min(
+        dict.fromkeys(tags), key=lambda tag: _counted(connection, "tags", {"tag": tag}, FEW) if len(tags) > 1 else 0
+    )
 
 
-def _state_names(names: Sequence[str] | None) -> dict[str, object]:
+def _state_names(names: Sequence[str] | None) -> Parameters:
     """A plain name stands as NULL with its type; any other stands as itself."""
     if names is None:
         return {"plain_types": None, "state_names": None}
@@ -107,19 +133,22 @@ def _state_names(names: Sequence[str] | None) -> dict[str, object]:
     return {"plain_types": rows(plain), "state_names": rows(names)}
 
 
-def _routes(connection: sqlite3.Connection, wanted: RunFilter) -> dict[str, object]:
-    asked = (wanted.deployments, wanted.flows, wanted.work_queues, wanted.work_pools)
-    if all(names is None for names in asked):
-        return {"routes": None}
-    columns = ("deployments", "flows", "work_queues", "work_pools")
-    given = {column: _list(names) for column, names in zip(columns, asked, strict=True)}
-    return {"routes": scalar(connection, _SQL["routes"], given)}
+def _routes(connection: sqlite3.Connection, wanted: RunFilter) -> Parameters:
+    asked = {
+        "deployments": _list(wanted.deployments),
+        "flows": _list(wanted.flows),
+        "work_queues": _list(wanted.work_queues),
+        "work_pools": _list(wanted.work_pools),
+    }
+    given = any(names is not None for names in asked.values())
+    return {"routes": scalar(connection, _SQL["routes"], asked) if given else None}
 
 
-def _text(connection: sqlite3.Connection, text: str | None) -> dict[str, object]:
+def _text(connection: sqlite3.Connection, text: str | None) -> Parameters:
+    """The names that have the text in them are few where many runs share a name; else all names are looked at."""
     if not text:
         return {"like": None, "text": None, "text_end": None, "text_names": None}
-    part = text.lower()
+    part = text.lower() if len(text) >= ID_PREFIX else "~"  # after all ids
     for sign in ("\\", "%", "_"):
         text = text.replace(sign, f"\\{sign}")
     like = f"%{text}%"
@@ -129,103 +158,135 @@ def _text(connection: sqlite3.Connection, text: str | None) -> dict[str, object]
     return {"like": like, "text": part, "text_end": part + "\U0010ffff", "text_names": known}
 
 
-# -- pages -----------------------------------------------------------------------------------------------------------
-
-# What a condition is called, and the parameters of which one must be given for it to hold.
-_CONDITIONS: Mapping[str, tuple[str, ...]] = {
-    "ids": ("ids",),
-    "names": ("names",),
-    "text": ("text_names",),
-    "tags": ("tags",),
-    "routes": ("routes",),
-    "types": ("types",),
-    "state_names": ("state_names",),
-    "start": ("start_from", "start_to"),
-    "end": ("end_from", "end_to"),
-}
-_BY_EXPECTED = (RunSort.EXPECTED_START_TIME_DESC, RunSort.EXPECTED_START_TIME_ASC)
+def _given(parameters: Parameters) -> set[str]:
+    """Return the conditions that hold, that of the expected start aside."""
+    return {
+        condition for condition, names in _CONDITIONS.items() if any(parameters[name] is not None for name in names)
+    }
 
 
-def _page(connection: sqlite3.Connection, wanted: RunFilter, parameters: dict[str, object]) -> str:
-    """Return the row numbers of a page as JSON."""
-    by_expected = wanted.sort in _BY_EXPECTED
-    few = _fewest(connection, parameters, FEW if by_expected else SOME)
-    if few is not None:
-        return str(scalar(connection, _SQL[f"gather_{few}"], parameters))
-    if by_expected and wanted.offset < DEEP:
-        along = _along(wanted, parameters)
-        if along is not None:
-            return _side_by_side(connection, wanted, parameters, along)
-    return str(scalar(connection, _SQL[f"walk_{wanted.sort}"], parameters))
-
-
-def _fewest(connection: sqlite3.Connection, parameters: dict[str, object], bound: int) -> str | None:
-    """Return the condition that leaves the fewest runs over; None: each leaves more than the bound."""
-    fewest, count = None, bound + 1
-    for condition, names in _CONDITIONS.items():
-        if any(parameters[name] is not None for name in names):
-            left = _counted(connection, condition, parameters, count)
-            if left < count:
-                fewest, count = condition, left
-    if parameters["expected_from"] != EARLIEST or parameters["expected_to"] != LATEST:
-        fewest = "expected" if _counted(connection, "expected", parameters, count) < count else fewest
-    return fewest
-
-
-def _counted(connection: sqlite3.Connection, condition: str, parameters: dict[str, object], bound: int) -> int:
-    found: int = connection.execute(_SQL[f"count_{condition}"], parameters | {"bound": bound}).fetchone()[0]
-    return found
-
-
-def _along(wanted: RunFilter, parameters: dict[str, object]) -> list[tuple[str, object]] | None:
-    """Return the index parts to walk side by side: by state, whose index knows the route too, or by route."""
-    along: list[tuple[str, object]]
-    if wanted.state_types is not None:
-        return [("type", number) for number in _numbers(parameters["types"])]
-    if wanted.state_names is not None:
-        along = [("state_name", name) for name in dict.fromkeys(wanted.state_names)]
-        along += [("type", number) for number in _numbers(parameters["plain_types"])]
-    elif parameters["routes"] is not None:
-        along = [("route", number) for number in _numbers(parameters["routes"])]
-    else:
-        return None
-    return along if len(along) <= FEW_WALKS else None
+def _is_windowed(parameters: Parameters) -> bool:
+    return (parameters["expected_from"], parameters["expected_to"]) != (EARLIEST, LATEST)
 
 
 def _numbers(text: object) -> list[int]:
     return list(dict.fromkeys(_seqs.decode(str(text))))
 
 
+def _types(parameters: Parameters) -> Sequence[int]:
+    return range(len(history.TYPE_OF)) if parameters["types"] is None else _numbers(parameters["types"])
+
+
+# -- pages -----------------------------------------------------------------------------------------------------------
+
+
+def _page(connection: sqlite3.Connection, wanted: RunFilter, parameters: Parameters) -> str:
+    """Return the row numbers of a page as JSON."""
+    fewest = _fewest(connection, parameters, FEW)
+    if fewest is not None:
+        return str(scalar(connection, _SQL[f"gather_{fewest}"], parameters))
+    if wanted.sort in _BY_EXPECTED:
+        along = _along(wanted, parameters)
+        if len(along) == 1 or (along and wanted.offset < DEEP):
+            return _side_by_side(connection, wanted, parameters, along)
+    pace = "walk" if _given(parameters) or wanted.sort not in _BY_EXPECTED else "skim"
+    return str(scalar(connection, _SQL[f"{pace}_{wanted.sort}"], parameters))
+
+
+def _fewest(connection: sqlite3.Connection, parameters: Parameters, bound: int) -> str | None:
+    """Return the condition that leaves the fewest runs over; None: each leaves more than the bound."""
+    fewest, count = None, bound + 1
+    given = _given(parameters)
+    for condition in _CONDITIONS:
+        if condition not in given or (condition == "text" and parameters["text_names"] is None):
+            continue
+        left = _counted(connection, condition, parameters, count)
+        if left < count:
+            fewest, count = condition, left
+    if _is_windowed(parameters) and _counted(connection, "expected", parameters, count) < count:
+        return "expected"
+    return fewest
+
+
+def _counted(connection: sqlite3.Connection, condition: str, parameters: Parameters, bound: int) -> int:
+    found: int = connection.execute(_SQL[f"count_{condition}"], parameters | {"bound": bound}).fetchone()[0]
+    return found
+
+
+def _along(wanted: RunFilter, parameters: Parameters) -> list[tuple[str, object]]:
+    """Return the parts of indexes to walk side by side: by state, whose index knows the route too, or by route."""
+    along: list[tuple[str, object]] = []
+    if wanted.state_types is not None:
+        along = [("type", number) for number in _numbers(parameters["types"])]
+    elif wanted.state_names is not None:
+        along = [("state_name", name) for name in dict.fromkeys(wanted.state_names)]
+        along += [("type", number) for number in _numbers(parameters["plain_types"])]
+    elif parameters["routes"] is not None:
+        along = [("route", number) for number in _numbers(parameters["routes"])]
+    return along if len(along) <= FEW_WALKS else []
+
+
 def _side_by_side(
-    connection: sqlite3.Connection,
-    wanted: RunFilter,
-    parameters: dict[str, object],
-    along: Sequence[tuple[str, object]],
+    connection: sqlite3.Connection, wanted: RunFilter, parameters: Parameters, along: Sequence[tuple[str, object]]
 ) -> str:
     down = wanted.sort is RunSort.EXPECTED_START_TIME_DESC
     limit, offset = min(wanted.limit, MAX_LIMIT), max(0, wanted.offset)
-    each = parameters | ({} if len(along) == 1 else {"limit": offset + limit, "offset": 0})
-    walks = [
-        _pairs.decode(
-            str(scalar(connection, _SQL[f"walk_{kind}_{'desc' if down else 'asc'}"], each | {"along": value}))
-        )
-        for kind, value in along
-    ]
+    given = _given(parameters)
+    each = parameters if len(along) == 1 else parameters | {"limit": offset + limit, "offset": 0}
+    walks = []
+    for kind, value in along:
+        pace = "skim" if given == {f"{kind}s"} and kind != "state_name" else "walk"
+        statement = _SQL[f"{pace}_{kind}_{'desc' if down else 'asc'}"]
+        walks.append(_pairs.decode(str(scalar(connection, statement, each | {"along": value}))))
     if len(walks) == 1:
         return rows([seq for _, seq in walks[0]])
     # One run may be met along its type and along its name.
-    merged = (seq for seq, _ in itertools.groupby(seq for _, seq in heapq.merge(*walks, reverse=down)))
+    merged = dict.fromkeys(seq for _, seq in heapq.merge(*walks, key=lambda pair: pair[0], reverse=down))
     return rows(list(itertools.islice(merged, offset, offset + limit)))
 
 
-def _count_along(connection: sqlite3.Connection, parameters: dict[str, object]) -> list[tuple[int, str | None, int]]:
+# -- counts ----------------------------------------------------------------------------------------------------------
+
+
+def _count_along(connection: sqlite3.Connection, parameters: Parameters) -> list[tuple[int, str | None, int]]:
+    """Count where only types, routes and the expected start are asked for.
+
+    Most of a long history is of one state. That one is not counted but is what the others leave of all, which an index
+    without states tells faster.
+    """
+    wanted = _types(parameters)
+    large = [
+        kind for kind in wanted if _counted(connection, "types", parameters | {"types": rows([kind])}, LARGE) == LARGE
+    ]
+    if len(large) != 1:
+        return _count_types(connection, parameters, wanted)
+    (largest,) = large
+    every = parameters | {"types": None}
+    counted = _count_types(connection, every, [kind for kind in _types(every) if kind != largest])
+    way = "total_routes" if parameters["routes"] is not None else "total_expected" if _is_windowed(every) else "total"
+    total: int = connection.execute(_SQL[way], every).fetchone()[0]
+    named = [each for each in _named(connection, every) if each[0] == largest]
+    plain = total - sum(count for _, _, count in counted) - sum(count for _, _, count in named)
+    counted = [each for each in counted if each[0] in wanted] + named
+    return [*counted, (largest, None, plain)] if plain else counted
+
+
+def _count_types(
+    connection: sqlite3.Connection, parameters: Parameters, kinds: Sequence[int]
+) -> list[tuple[int, str | None, int]]:
     """Count by the indexes of states: all of a type, less those that do not go by its plain name."""
-    named = _states.decode(str(scalar(connection, _SQL["named_states"], parameters)))
-    kinds = range(len(history.TYPE_OF)) if parameters["types"] is None else _numbers(parameters["types"])
-    counted: list[tuple[int, str | None, int]] = list(named)
+    given = _given(parameters) - {"types"}
+    statement = "skim_count" if not given else "skim_count_routes" if given == {"routes"} else "count_along"
+    plain: dict[int, int] = {}
     for kind in kinds:
-        total: int = connection.execute(_SQL["count_along"], parameters | {"along": kind}).fetchone()[0]
-        plain = total - sum(count for named_kind, _, count in named if named_kind == kind)
-        if plain:
-            counted.append((kind, None, plain))
-    return counted
+        plain[kind] = connection.execute(_SQL[statement], parameters | {"along": kind}).fetchone()[0]
+    if not any(plain.values()):
+        return []
+    named = [each for each in _named(connection, parameters) if each[0] in plain]
+    for kind, _, count in named:
+        plain[kind] -= count
+    return [*named, *((kind, None, count) for kind, count in plain.items() if count)]
+
+
+def _named(connection: sqlite3.Connection, parameters: Parameters) -> list[tuple[int, str | None, int]]:
+    return _states.decode(str(scalar(connection, _SQL["named_states"], parameters)))

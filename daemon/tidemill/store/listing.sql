@@ -2,7 +2,8 @@
 --
 -- Which statement is taken is decided in listing.py by counting, up to a bound, what each condition alone leaves over.
 -- `gather_…` looks at all that one condition leaves over and sorts; `walk_…` goes along an index in the order wanted
--- until the page is full. INDEXED BY pins the plan: with a million runs another one is a hundred times slower.
+-- until the page is full; `skim_…` does so where the index alone answers. INDEXED BY pins the plan: with a million runs
+-- another one is a hundred times slower. Runs expected at one instant come in an order of their own, always the same.
 
 -- The conditions; a NULL parameter is none.
 -- fragment: conditions
@@ -88,7 +89,7 @@ SELECT count(*) FROM (
 );
 
 -- name: count_tags
-SELECT count(*) FROM (SELECT 1 FROM run_tag WHERE tag = json_extract(:tags, '$[0]') LIMIT :bound);
+SELECT count(*) FROM (SELECT 1 FROM run_tag WHERE tag = :tag LIMIT :bound);
 
 -- name: count_routes
 SELECT count(*) FROM (
@@ -158,7 +159,7 @@ SELECT json_group_array(seq) FROM (
 -- name: gather_tags
 SELECT json_group_array(seq) FROM (
     SELECT run.seq FROM run_tag CROSS JOIN run ON run.seq = run_tag.run
-    WHERE run_tag.tag = json_extract(:tags, '$[0]') AND {expected} AND {conditions} {sorted}
+    WHERE run_tag.tag = :tag AND {expected} AND {conditions} {sorted}
 );
 
 -- name: gather_routes
@@ -211,14 +212,14 @@ SELECT json_group_array(seq) FROM (
 SELECT json_group_array(json_array(expected_start, seq)) FROM (
     SELECT run.expected_start, run.seq FROM run INDEXED BY run_state
     WHERE run.state_type = :along AND {expected} AND {conditions}
-    ORDER BY run.expected_start DESC, run.seq DESC LIMIT :limit OFFSET :offset
+    ORDER BY run.expected_start DESC, run.route DESC, run.seq DESC LIMIT :limit OFFSET :offset
 );
 
 -- name: walk_type_asc
 SELECT json_group_array(json_array(expected_start, seq)) FROM (
     SELECT run.expected_start, run.seq FROM run INDEXED BY run_state
     WHERE run.state_type = :along AND {expected} AND {conditions}
-    ORDER BY run.expected_start, run.seq LIMIT :limit OFFSET :offset
+    ORDER BY run.expected_start, run.route, run.seq LIMIT :limit OFFSET :offset
 );
 
 -- Along one of the state names that are not their type's plain one.
@@ -300,6 +301,47 @@ SELECT json_group_array(seq) FROM (
     ORDER BY run.id DESC LIMIT :limit OFFSET :offset
 );
 
+-- The same where nothing else is asked for.
+-- name: skim_type_desc
+SELECT json_group_array(json_array(expected_start, seq)) FROM (
+    SELECT run.expected_start, run.seq FROM run INDEXED BY run_state
+    WHERE run.state_type = :along AND {expected}
+    ORDER BY run.expected_start DESC, run.route DESC, run.seq DESC LIMIT :limit OFFSET :offset
+);
+
+-- name: skim_type_asc
+SELECT json_group_array(json_array(expected_start, seq)) FROM (
+    SELECT run.expected_start, run.seq FROM run INDEXED BY run_state
+    WHERE run.state_type = :along AND {expected}
+    ORDER BY run.expected_start, run.route, run.seq LIMIT :limit OFFSET :offset
+);
+
+-- name: skim_route_desc
+SELECT json_group_array(json_array(expected_start, seq)) FROM (
+    SELECT run.expected_start, run.seq FROM run INDEXED BY run_route
+    WHERE run.route = :along AND {expected}
+    ORDER BY run.expected_start DESC, run.seq DESC LIMIT :limit OFFSET :offset
+);
+
+-- name: skim_route_asc
+SELECT json_group_array(json_array(expected_start, seq)) FROM (
+    SELECT run.expected_start, run.seq FROM run INDEXED BY run_route
+    WHERE run.route = :along AND {expected}
+    ORDER BY run.expected_start, run.seq LIMIT :limit OFFSET :offset
+);
+
+-- name: skim_EXPECTED_START_TIME_DESC
+SELECT json_group_array(seq) FROM (
+    SELECT run.seq FROM run INDEXED BY run_expected WHERE {expected}
+    ORDER BY run.expected_start DESC, run.seq DESC LIMIT :limit OFFSET :offset
+);
+
+-- name: skim_EXPECTED_START_TIME_ASC
+SELECT json_group_array(seq) FROM (
+    SELECT run.seq FROM run INDEXED BY run_expected WHERE {expected}
+    ORDER BY run.expected_start, run.seq LIMIT :limit OFFSET :offset
+);
+
 -- How many of each state type and name, over row numbers.
 -- name: states_of
 SELECT json_group_array(json_array(state_type, state_name, n)) FROM (
@@ -312,6 +354,15 @@ SELECT json_group_array(json_array(state_type, state_name, n)) FROM (
 -- name: count_along
 SELECT count(*) FROM run INDEXED BY run_state WHERE run.state_type = :along AND {expected} AND {conditions};
 
+-- The same where nothing is asked for but the type.
+-- name: skim_count
+SELECT count(*) FROM run INDEXED BY run_state WHERE run.state_type = :along AND {expected};
+
+-- The same where nothing is asked for but the type and the route.
+-- name: skim_count_routes
+SELECT count(*) FROM run INDEXED BY run_state
+WHERE run.state_type = :along AND {expected} AND run.route IN (SELECT value FROM json_each(:routes));
+
 -- How many of each type fit that do not go by its plain name.
 -- name: named_states
 SELECT json_group_array(json_array(state_type, state_name, n)) FROM (
@@ -320,12 +371,19 @@ SELECT json_group_array(json_array(state_type, state_name, n)) FROM (
     GROUP BY run.state_type, run.state_name
 );
 
--- How many runs there are.
--- name: count_all
+-- How many runs there are: all, in a stretch of time, on routes.
+-- name: total
 SELECT count(*) FROM run;
 
--- By the end of an id, whose beginning is time and the same for all runs of a moment. A scan of one narrow index.
+-- name: total_expected
+SELECT count(*) FROM run INDEXED BY run_expected WHERE {expected};
+
+-- name: total_routes
+SELECT count(*) FROM json_each(:routes) AS e CROSS JOIN run INDEXED BY run_route ON run.route = e.value AND {expected};
+
+-- By the end of an id, whose beginning is time and the same for all runs of a moment, among the newest so many.
 -- name: by_id_end
 SELECT json_group_array(seq) FROM (
-    SELECT seq FROM run INDEXED BY run_id WHERE substr(id, -length(:end)) = :end ORDER BY id DESC LIMIT :limit
+    SELECT seq FROM (SELECT seq, id FROM run INDEXED BY run_id ORDER BY id DESC LIMIT :among)
+    WHERE substr(id, -length(:end)) = :end LIMIT :limit
 );
