@@ -263,7 +263,7 @@ class Daemon:
         )
         if not self._faults:
             save_last_good(self._loaded, self._state)
-        capture.install()
+        capture.install((self._log.handler,))
         house.start()
         gc.collect()
         gc.freeze()  # what is there now stays: later collections need not look at it
@@ -286,7 +286,7 @@ class Daemon:
             await asyncio.gather(warming, telling, return_exceptions=True)
             self._notifier.stopping()
             cut = await house.stop(settings.daemon.grace_period, self._hurry)
-            capture.uninstall()
+            capture.uninstall((self._log.handler,))
             logger.info("stopped; %d runs were cut off", cut) if cut else logger.info("stopped")
 
     async def _until_stopped(self, house: House, store: Store, edge: asyncio.Task[None]) -> int:

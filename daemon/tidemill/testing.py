@@ -16,7 +16,8 @@ from typing import Any, TypeVar
 
 from tidemill.clock import Clock
 from tidemill.config import Loaded
-from tidemill.core.ports import Cancellation, Job, Outcome, Question, Recorder, Report
+from tidemill.core.ports import Cancellation, Job, Outcome, Recorder
+from tidemill.core.reports import Question, Report
 from tidemill.core.states import StateType
 from tidemill.errors import TidemillError
 from tidemill.ids import Ids

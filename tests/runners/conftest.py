@@ -15,7 +15,8 @@ import pytest
 
 from fakes import FakeClock
 from tidemill.core.deployments import FlowKind, FlowRef, WorkPool
-from tidemill.core.ports import Cancellation, Job, LogReport, Outcome, Report, Runner
+from tidemill.core.ports import Cancellation, Job, Outcome, Runner
+from tidemill.core.reports import LogReport, Report
 from tidemill.flows.builtins import builtins
 from tidemill.runners.inline import InlineRunner
 from tidemill.runners.threads import PoolThreads

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tidemill.core.ports import ArtifactReport
+from tidemill.core.reports import ArtifactReport
 from tidemill.sdk import (
     NoRunError,
     RunContext,

@@ -8,7 +8,9 @@ from typing import Any, Protocol, TypeVar
 
 import msgspec
 
-from tidemill.core.deployments import FlowRef, SecretRef
+from tidemill.core.deployments import FlowRef
+from tidemill.core.reports import Question, Report
+from tidemill.core.retries import RetryPolicy
 from tidemill.core.states import StateType
 
 T = TypeVar("T")
@@ -40,41 +42,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     data: Any = None  # JSON
     retriable: bool = True
     retry_after: timedelta | None = None
+    retry: RetryPolicy | None = None  # the flow's own policy; it holds where the deployment sets none
     abandoned: bool = False  # the code still runs though its run has ended; its slot is not free
-
-
-class LogReport(msgspec.Struct, frozen=True, kw_only=True):
-    """A line that flow code printed or logged."""
-
-    at: datetime
-    level: int  # logging's number; prints are INFO
-    logger: str  # "print" for prints, stdout/stderr of a child process under their names
-    message: str
-    task_run_id: str | None = None
-
-
-class ArtifactReport(msgspec.Struct, frozen=True, kw_only=True):
-    """A document that flow code made. ``data`` is any JSON value; NaN and Infinity are refused by the recorder."""
-
-    key: str | None
-    type: str  # json, table, markdown, link, image, progress
-    data: Any
-    description: str | None = None
-    keep_versions: int | None = None
-    new_version: bool = False
-    task_run_id: str | None = None
-
-
-Report = LogReport | ArtifactReport
-
-
-class SecretQuestion(msgspec.Struct, frozen=True, kw_only=True):
-    """Ask for a secret's value (a str). It is redacted from everything the daemon writes from then on."""
-
-    ref: SecretRef
-
-
-Question = SecretQuestion
 
 
 class Recorder(Protocol):

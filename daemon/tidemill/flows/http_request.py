@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from tidemill.core.deployments import SecretRef
-from tidemill.core.ports import ArtifactReport, Threads
+from tidemill.core.ports import Threads
+from tidemill.core.reports import ArtifactReport
 from tidemill.durations import format_size
 from tidemill.flows.http_answer import Body, BodyError, Decoder, TooLargeError, excerpt, phrase, printed, understand
 from tidemill.flows.http_hosts import AllowList, HostRefusedError, Resolver, look_up

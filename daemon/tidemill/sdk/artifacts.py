@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tidemill.core.ports import ArtifactReport
+from tidemill.core.reports import ArtifactReport
 from tidemill.sdk.context import run_context
 
 

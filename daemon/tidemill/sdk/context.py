@@ -8,7 +8,8 @@ from contextvars import ContextVar
 
 from tidemill.clock import Clock
 from tidemill.core.deployments import SecretRef
-from tidemill.core.ports import Job, LogReport, Recorder, SecretQuestion
+from tidemill.core.ports import Job, Recorder
+from tidemill.core.reports import LogReport, SecretQuestion
 from tidemill.errors import TidemillError
 from tidemill.sdk.lines import LineSplitter
 

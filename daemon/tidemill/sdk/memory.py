@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from tidemill.core.deployments import SecretRef
-from tidemill.core.ports import ArtifactReport, LogReport, Question, Report
+from tidemill.core.reports import ArtifactReport, LogReport, Question, Report
 from tidemill.errors import TidemillError
 from tidemill.sdk.canonical import canonical
 

@@ -12,7 +12,7 @@ from typing import Any
 from tidemill.clock import Clock
 from tidemill.core.deployments import SecretRef
 from tidemill.core.events import ArtifactStored, Event
-from tidemill.core.ports import ArtifactReport, LogReport, Question, Report
+from tidemill.core.reports import ArtifactReport, LogReport, Question, Report
 from tidemill.core.runs import Artifact, FlowRun, LogRow
 from tidemill.errors import TidemillError
 from tidemill.ids import Ids
