@@ -21,7 +21,7 @@ class _Told(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", omit_de
 # --- reports --------------------------------------------------------------------------------------------------------
 
 
-class LogReport(_Told, tag="log"):
+class LogReport(_Told, frozen=True, kw_only=True, tag="log"):
     """A line that flow code printed or logged."""
 
     at: datetime
@@ -32,7 +32,7 @@ class LogReport(_Told, tag="log"):
     flow_run_id: str | None = None  # of a subflow; None: the run itself
 
 
-class ArtifactReport(_Told, tag="artifact"):
+class ArtifactReport(_Told, frozen=True, kw_only=True, tag="artifact"):
     """A document that flow code made. ``data`` is any JSON value; NaN and Infinity are refused by the recorder."""
 
     key: str | None
@@ -46,7 +46,7 @@ class ArtifactReport(_Told, tag="artifact"):
     update: bool = False  # change the artifact of that id in place instead of making a version
 
 
-class TaskReport(_Told, tag="task"):
+class TaskReport(_Told, frozen=True, kw_only=True, tag="task"):
     """A task run as it is now. Later reports of one ``id`` replace earlier ones, by ``state_number``."""
 
     id: str
@@ -66,7 +66,7 @@ class TaskReport(_Told, tag="task"):
     flow_run_id: str | None = None  # of a subflow; None: the run itself
 
 
-class CacheReport(_Told, tag="cache"):
+class CacheReport(_Told, frozen=True, kw_only=True, tag="cache"):
     """A task's result, to be found again under ``key``. ``expires`` None: never."""
 
     key: str
@@ -74,13 +74,13 @@ class CacheReport(_Told, tag="cache"):
     expires: datetime | None = None
 
 
-class SlotsReleased(_Told, tag="slots_released"):
+class SlotsReleased(_Told, frozen=True, kw_only=True, tag="slots_released"):
     """Slots got by a SlotsQuestion are given back."""
 
     lease: str
 
 
-class EventReport(_Told, tag="event"):
+class EventReport(_Told, frozen=True, kw_only=True, tag="event"):
     """Something that flow code says happened."""
 
     event: str
@@ -89,7 +89,7 @@ class EventReport(_Told, tag="event"):
     occurred: datetime
 
 
-class SubflowEnded(_Told, tag="subflow_ended"):
+class SubflowEnded(_Told, frozen=True, kw_only=True, tag="subflow_ended"):
     """A subflow's run has ended in ``state`` (terminal)."""
 
     flow_run_id: str
@@ -102,13 +102,13 @@ Report = LogReport | ArtifactReport | TaskReport | CacheReport | SlotsReleased |
 # --- questions ------------------------------------------------------------------------------------------------------
 
 
-class SecretQuestion(_Told, tag="secret"):
+class SecretQuestion(_Told, frozen=True, kw_only=True, tag="secret"):
     """The secret's value, a str. It is redacted from everything the daemon writes from then on."""
 
     ref: SecretRef
 
 
-class SlotsQuestion(_Told, tag="slots"):
+class SlotsQuestion(_Told, frozen=True, kw_only=True, tag="slots"):
     """Wait for ``occupy`` slots of each named concurrency limit; the answer is a lease (str) for SlotsReleased.
 
     A lease ends with its run at the latest, so no crash or cancellation leaks one. With ``rate`` the slots decay by
@@ -124,19 +124,19 @@ class SlotsQuestion(_Told, tag="slots"):
     rate: bool = False
 
 
-class CacheQuestion(_Told, tag="cache"):
+class CacheQuestion(_Told, frozen=True, kw_only=True, tag="cache"):
     """A task's earlier result: a CacheHit document ``{"value": …}``, or None."""
 
     key: str
 
 
-class VariableQuestion(_Told, tag="variable"):
+class VariableQuestion(_Told, frozen=True, kw_only=True, tag="variable"):
     """A variable's JSON value; None where there is none."""
 
     name: str
 
 
-class VariableChange(_Told, tag="variable_change"):
+class VariableChange(_Told, frozen=True, kw_only=True, tag="variable_change"):
     """Set a variable (``value`` None: remove it); the answer is the value before."""
 
     name: str
@@ -145,14 +145,14 @@ class VariableChange(_Told, tag="variable_change"):
     overwrite: bool = False
 
 
-class BlockQuestion(_Told, tag="block"):
+class BlockQuestion(_Told, frozen=True, kw_only=True, tag="block"):
     """A configured block: ``{"type": …, "name": …, **fields}`` with its secrets resolved; they are redacted from then on."""
 
     name: str
     type: str | None = None
 
 
-class PauseQuestion(_Told, tag="pause"):
+class PauseQuestion(_Told, frozen=True, kw_only=True, tag="pause"):
     """Pause the asking flow run until it is resumed; the answer is what the resuming person gave (JSON or None).
 
     ``timeout_s``: the answer is then an error whose text begins with "timed out".
@@ -162,14 +162,14 @@ class PauseQuestion(_Told, tag="pause"):
     key: str | None = None
 
 
-class ResumeQuestion(_Told, tag="resume"):
+class ResumeQuestion(_Told, frozen=True, kw_only=True, tag="resume"):
     """Resume a paused flow run; the answer is its document."""
 
     flow_run_id: str
     input: Any = None
 
 
-class RunDeploymentQuestion(_Told, tag="run_deployment"):
+class RunDeploymentQuestion(_Told, frozen=True, kw_only=True, tag="run_deployment"):
     """Make a run of a deployment; the answer is its flow-run document (Prefect's field names)."""
 
     deployment: str
@@ -180,14 +180,14 @@ class RunDeploymentQuestion(_Told, tag="run_deployment"):
     idempotency_key: str | None = None
 
 
-class RunStateQuestion(_Told, tag="run_state"):
+class RunStateQuestion(_Told, frozen=True, kw_only=True, tag="run_state"):
     """A flow run's document, once it is in a terminal state or ``timeout_s`` is over, whichever is first."""
 
     flow_run_id: str
     timeout_s: float | None = None
 
 
-class SubflowQuestion(_Told, tag="subflow"):
+class SubflowQuestion(_Told, frozen=True, kw_only=True, tag="subflow"):
     """Begin a subflow: a flow run of its own, RUNNING and durable when answered; the answer is its id (str).
 
     ``parent_task_run_id`` links it to the task run that stands for it in the parent.
