@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import random
 import threading
-from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -71,11 +71,43 @@ QUEUES = (WorkQueue(name="default"), WorkQueue(name="energy_usage", priority=2, 
 POOLS = (WorkPool(name="default"), WorkPool(name="spare", type="process", concurrency_limit=4))
 
 
+class WatchedBus(EventBus):
+    """An event bus that tells when somebody listens or leaves."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.listening = 0
+        self._changed = asyncio.Condition()
+
+    def listen(self, hear: Callable[[Sequence[Any]], None]) -> Callable[[], None]:
+        leave = super().listen(hear)
+        self._count(+1)
+
+        def left() -> None:
+            leave()
+            self._count(-1)
+
+        return left
+
+    def _count(self, change: int) -> None:
+        self.listening += change
+        self._told = asyncio.ensure_future(self._tell())
+
+    async def _tell(self) -> None:
+        async with self._changed:
+            self._changed.notify_all()
+
+    async def until(self, count: int) -> None:
+        """Return when so many listen."""
+        async with asyncio.timeout(10), self._changed:
+            await self._changed.wait_for(lambda: self.listening == count)
+
+
 class Mill:
     """The verbs of the daemon, with nothing running behind them: tests move runs themselves."""
 
     def __init__(self, store: Store, clock: FakeClock) -> None:
-        self.store, self.clock, self.events = store, clock, EventBus()
+        self.store, self.clock, self.events = store, clock, WatchedBus()
         store.on_commit = self.events.publish
         self.settings = SimpleNamespace(api=ApiSettings(listen=(), sample=True))
         self.instance_id = store.instance_id
@@ -105,7 +137,7 @@ class Mill:
         found = next(each for each in DEPLOYMENTS if each.name == deployment)
         refused = set(parameters or {}) - (found.overridable or set())
         if refused and found.overridable is not None:
-            raise TidemillError(f"deployment {deployment} does not let {', '.join(sorted(refused))} be overridden")
+            raise TidemillError(f"{deployment} does not let {', '.join(sorted(refused))} be overridden")
         made = await self.add(
             found,
             parameters=dict(parameters or {}),
@@ -150,7 +182,7 @@ class Mill:
         brief = {"id": "0" * 36, "name": "brisk-otter", "deployment": "bored-daily", "work_queue": "default"}
         return {
             "state": "ok", "problems": [], "version": "0.1.0", "pid": 4711, "boot_id": "b", "now": now, "started": now,
-            "instance_id": self.instance_id, "timezone": "Europe/Helsinki", "config_file": "/etc/tidemill/tidemill.toml",
+            "instance_id": self.instance_id, "timezone": "Europe/Helsinki", "config_file": "/etc/tidemill.toml",
             "addresses": ["127.0.0.1:4200"], "deployments": len(DEPLOYMENTS), "waiting": 1,
             "running": [brief | {"state_name": "Running", "since": now, "seconds": 3.0}],
             "late": [brief | {"state_name": "Late", "seconds_late": 75.0, "reason": "the queue is paused"}],

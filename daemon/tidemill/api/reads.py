@@ -49,7 +49,7 @@ WHILE_DOWN: dict[tuple[str, str], Read] = {("GET", "/status"): run_reads.status}
 
 
 def find(method: str, path: str) -> tuple[Read, dict[str, str]] | None:
-    """Return the read that a path without the prefix means while the daemon is down, with the path's parts; None: none."""
+    """Return the read that a path without the prefix means while the daemon is down, with the path's parts."""
     parts = path.split("/")
     for (wanted, template), read in (READS | WHILE_DOWN).items():
         names = template.split("/")

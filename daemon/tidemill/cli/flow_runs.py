@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from datetime import timedelta
 from typing import Any
 
 from tidemill.cli import text, times
@@ -76,13 +77,14 @@ def show_list(session: Session) -> None:
     args = session.args
     wanted = _filter(session)
     now = session.now().isoformat()
+    later = (session.now() + timedelta(microseconds=1)).isoformat()  # bounds are included
     if args.upcoming:
-        runs = _runs(session, wanted, "EXPECTED_START_TIME_ASC", args.limit, args.offset, after=now)
+        runs = _runs(session, wanted, "EXPECTED_START_TIME_ASC", args.limit, args.offset, after=later)
     elif args.state or args.offset:
         runs = _runs(session, wanted, "EXPECTED_START_TIME_DESC", args.limit, args.offset)
     else:
         share = min(UPCOMING_MOST, args.limit // UPCOMING_SHARE)
-        coming = _runs(session, wanted, "EXPECTED_START_TIME_ASC", share, 0, after=now) if share else []
+        coming = _runs(session, wanted, "EXPECTED_START_TIME_ASC", share, 0, after=later) if share else []
         past = _runs(session, wanted, "EXPECTED_START_TIME_DESC", args.limit - len(coming), 0, before=now)
         runs = [*reversed(coming), *past]
     if session.json:
