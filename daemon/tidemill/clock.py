@@ -5,7 +5,6 @@ Everything else takes a :class:`Clock` and asks it, so that the whole daemon can
 
 from __future__ import annotations
 
-import asyncio
 import time
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
@@ -43,6 +42,8 @@ class SystemClock:
         return time.monotonic()
 
     async def sleep(self, seconds: float) -> None:
+        import asyncio  # commands read the clock, too, and asyncio would double the time they take to start
+
         await asyncio.sleep(seconds)
 
 

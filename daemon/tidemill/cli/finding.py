@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from tidemill.api import places
 from tidemill.cli.wire import Wire
-from tidemill.errors import DaemonUnreachableError
+from tidemill.errors import DaemonUnreachableError, DatabaseError
 
 if TYPE_CHECKING:
     import sqlite3
@@ -95,7 +95,7 @@ class Database:
 
     def open(self) -> str | None:
         """Open the database for reading; return why it cannot be, or None."""
-        import sqlite3
+        from tidemill.store.connections import open_reader
 
         try:
             owner = self.path.stat().st_uid
@@ -107,12 +107,9 @@ class Database:
         if os.geteuid() not in (0, owner):
             return "belongs to another user; be that user, or root"
         try:
-            self._connection = sqlite3.connect(f"{self.path.as_uri()}?mode=ro", uri=True)
-            self._connection.execute("PRAGMA query_only = ON")
-            self._connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-        except sqlite3.Error as error:
-            self.close()
-            return f"cannot be read ({error})"
+            self._connection = open_reader(self.path)
+        except DatabaseError as error:
+            return str(error).removeprefix(f"{self.path}: ")
         return None
 
     def ask(self, method: str, path: str, body: Any = None, query: dict[str, Any] | None = None) -> Any:

@@ -8,9 +8,11 @@ import importlib
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any, NoReturn
+
+from tidemill.clock import SystemClock
 
 EPILOG = """\
 exit codes:
@@ -41,6 +43,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "version": ("version", "show the version"),
 }
 EXIT_INTERRUPTED = 130
+NOW = SystemClock().now
 EXIT_BROKEN_PIPE = 141
 
 
@@ -92,7 +95,7 @@ def main(
     argv: Sequence[str] | None = None,
     *,
     environ: Mapping[str, str] = os.environ,
-    now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    now: Callable[[], datetime] = NOW,
 ) -> int:
     """Run one command and return its exit code. Never ends in a traceback for what a user can meet."""
     words = [_dashed(word) for word in (sys.argv[1:] if argv is None else argv)]

@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 from tidemill.cli import finding, text
 
@@ -66,4 +65,6 @@ class Session:
 
 def segment(value: str) -> str:
     """Return text as one segment of a path. A slash cannot stand in one; ``flow/name`` has a route of its own."""
+    from urllib.parse import quote
+
     return quote(value, safe="")

@@ -47,11 +47,14 @@ def span(seconds: float | None) -> str:
 
 
 def ago(text: str | None, now: datetime) -> str:
-    """Return how far an instant is from now: ``3m05s ago``, ``in 12s``."""
+    """Return how far an instant is from now, in whole seconds or more: ``3m05s ago``, ``in 12s``, ``now``."""
     if text is None:
         return ""
-    seconds = (now - parse(text)).total_seconds()
-    return f"{span(seconds)} ago" if seconds >= 0 else f"in {span(-seconds)}"
+    seconds = round((now - parse(text)).total_seconds())
+    if seconds == 0:
+        return "now"
+    far = span(abs(seconds)) if abs(seconds) >= 10 else f"{abs(seconds)}s"
+    return f"{far} ago" if seconds > 0 else f"in {far}"
 
 
 def run_time(run: dict[str, Any]) -> str:
