@@ -17,6 +17,7 @@ from tidemill.store.statements import load
 
 _SQL = load("planning")
 Key = tuple[str, str]  # deployment, schedule identity
+Retired = tuple[str, str, bool]  # the same, and whether the schedule is still in force
 
 _planned = msgspec.json.Decoder(list[tuple[str, str, int]])
 _digests = msgspec.json.Decoder(list[tuple[str, str, str]])
@@ -41,7 +42,9 @@ def planned_between(connection: sqlite3.Connection, after: datetime, until: date
     return runs.documents(connection, str(seqs))
 
 
-def _unplan(connection: sqlite3.Connection, items: Sequence[tuple[Sequence[Key], datetime]]) -> list[list[RunDeleted]]:
+def _unplan(
+    connection: sqlite3.Connection, items: Sequence[tuple[Sequence[Retired], datetime]]
+) -> list[list[RunDeleted]]:
     results = []
     for keys, now in items:
         parameters = {"keys": rows(keys), "now": to_us(now)}
@@ -52,5 +55,8 @@ def _unplan(connection: sqlite3.Connection, items: Sequence[tuple[Sequence[Key],
     return results
 
 
-UNPLAN: Op[tuple[Sequence[Key], datetime], list[RunDeleted]] = Op(name="unplan", rank=9, apply=_unplan)
-"""Take back what these schedules planned for after an instant, cursors too; returns the runs deleted, as events."""
+UNPLAN: Op[tuple[Sequence[Retired], datetime], list[RunDeleted]] = Op(name="unplan", rank=9, apply=_unplan)
+"""Take back what these schedules planned for after an instant, cursors too; returns the runs deleted, as events.
+
+One that is no longer in force loses its digest, too: should it come back, it starts anew.
+"""

@@ -34,9 +34,10 @@ CROSS JOIN schedule
 CROSS JOIN run ON run.schedule = schedule.number AND run.due > :now
 WHERE run.state_type = 0 AND run.attempt = 0 AND run.expected_start > :now;
 
--- Cursors go back to now where they were ahead of it. A row: deployment, identity.
+-- Cursors go back to now where they were ahead of it. A row: deployment, identity, whether it is still in force.
 -- name: rewind
-UPDATE schedule SET last_due = min(last_due, :now)
-WHERE (deployment, identity) IN (
-    SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(:keys)
-);
+WITH e AS MATERIALIZED (SELECT value AS item FROM json_each(:keys))
+UPDATE schedule
+SET last_due = min(last_due, :now), planned_as = iif(json_extract(e.item, '$[2]'), planned_as, NULL)
+FROM e
+WHERE schedule.deployment = json_extract(e.item, '$[0]') AND schedule.identity = json_extract(e.item, '$[1]');

@@ -155,19 +155,17 @@ def _create(connection: sqlite3.Connection, items: Sequence[FlowRun]) -> list[bo
     return [run.seq in made for run in items]
 
 
-def _passes(items: Sequence[Transition]) -> Iterable[list[Transition]]:
-    """Cut a group so that no pass holds a run twice: a statement sees each row as it was before the statement."""
-    waiting: Sequence[Transition] = items
+def _passes(items: Sequence[Transition]) -> Iterable[list[int]]:
+    """Cut a group, by places in it, so that no pass holds a run twice: a statement sees rows as they were before it."""
+    waiting: Sequence[int] = range(len(items))
     while waiting:
         seen: set[int] = set()
-        now: list[Transition] = []
-        later: list[Transition] = []
-        for item in waiting:
-            if item.run.seq in seen:
-                later.append(item)
-            else:
-                seen.add(item.run.seq)
-                now.append(item)
+        now: list[int] = []
+        later: list[int] = []
+        for place in waiting:
+            seq = items[place].run.seq
+            (later if seq in seen else now).append(place)
+            seen.add(seq)
         yield now
         waiting = later
 
@@ -219,12 +217,12 @@ def _transition_pass(connection: sqlite3.Connection, items: list[Transition]) ->
 
 
 def _transition(connection: sqlite3.Connection, items: Sequence[Transition]) -> list[bool]:
-    applied: dict[int, bool] = {}  # by the item's identity: a run may come more than once
-    for batch in _passes(items):
-        changed = _transition_pass(connection, batch)
-        for item in batch:
-            applied[id(item)] = item.run.seq in changed
-    return [applied[id(item)] for item in items]
+    applied = [False] * len(items)
+    for places in _passes(items):
+        changed = _transition_pass(connection, [items[place] for place in places])
+        for place in places:
+            applied[place] = items[place].run.seq in changed
+    return applied
 
 
 def delete(connection: sqlite3.Connection, seqs: Sequence[int]) -> int:
