@@ -111,6 +111,17 @@ Versions beyond ``keep_versions`` are dropped, the oldest first. Without a key e
 """
 
 
+def _update(connection: sqlite3.Connection, items: Sequence[Artifact]) -> list[None]:
+    newest = {item.id: item for item in items}
+    found = [(item.id, item.run_id, item.text, item.description) for item in newest.values()]
+    connection.execute(_SQL["update"], {"rows": rows(found)})
+    return [None] * len(items)
+
+
+UPDATE_ARTIFACTS: Op[Artifact, None] = Op(name="update_artifacts", rank=45, apply=_update)
+"""Change text and description (None: it stays) of the document of that id, if it is of that run; else nothing."""
+
+
 def _artifact(row: _Row) -> Artifact:
     return Artifact(
         id=row.id,

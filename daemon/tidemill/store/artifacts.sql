@@ -21,6 +21,14 @@ SELECT
     json_extract(e.item, '$[9]')
 FROM e;
 
+-- Change documents in place, those of their own run only. A row: id, run id, text, description.
+-- name: update
+WITH e AS MATERIALIZED (SELECT value AS item FROM json_each(:rows))
+UPDATE artifact
+SET text = json_extract(e.item, '$[2]'), description = ifnull(json_extract(e.item, '$[3]'), artifact.description)
+FROM e
+WHERE artifact.id = json_extract(e.item, '$[0]') AND artifact.run_id = json_extract(e.item, '$[1]');
+
 -- Drop versions of a key up to one. A row: key, last version to drop.
 -- name: prune
 WITH e AS MATERIALIZED (SELECT value AS item FROM json_each(:rows))

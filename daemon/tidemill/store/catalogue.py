@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Generic, TypeVar
 
@@ -72,9 +72,15 @@ SYNC_CATALOGUE: Op[Listing, None] = Op(name="sync_catalogue", rank=5, apply=_syn
 """Take over what the configuration states; what it no longer does is marked gone, never forgotten."""
 
 
-def _of_kind(connection: sqlite3.Connection, kind: str, value: type[V], gone: bool) -> list[Entry[V]]:
+def _of_kind(
+    connection: sqlite3.Connection, kind: str, value: type[V], gone: bool, limit: int | None, offset: int
+) -> list[Entry[V]]:
+    parameters = {"kind": kind, "gone": gone, "limit": -1 if limit is None else limit, "offset": offset}
+    return _entries(str(scalar(connection, _SQL["of_kind"], parameters)), value)
+
+
+def _entries(text: str, value: type[V]) -> list[Entry[V]]:
     decoder = msgspec.json.Decoder(value)
-    text = str(scalar(connection, _SQL["of_kind"], {"kind": kind, "gone": gone}))
     return [
         Entry(
             id=own_id,
@@ -87,19 +93,35 @@ def _of_kind(connection: sqlite3.Connection, kind: str, value: type[V], gone: bo
     ]
 
 
-def deployments(connection: sqlite3.Connection, *, gone: bool = False) -> list[Entry[Deployment]]:
+_KINDS: Mapping[type[Any], str] = {Deployment: "deployment", WorkQueue: "work_queue", WorkPool: "work_pool"}
+
+
+def exactly(connection: sqlite3.Connection, value: type[V], text: str, *, gone: bool = False) -> Entry[V] | None:
+    """Return the deployment, queue or pool whose name or id is ``text``: among many, at the price of one."""
+    parameters = {"kind": _KINDS[value], "text": text, "gone": gone}
+    found = connection.execute(_SQL["exactly"], parameters).fetchone()
+    return None if found is None else _entries(str(found[0]), value)[0]
+
+
+def deployments(
+    connection: sqlite3.Connection, *, gone: bool = False, limit: int | None = None, offset: int = 0
+) -> list[Entry[Deployment]]:
     """Return the deployments by name; with ``gone`` also those that are no longer configured."""
-    return _of_kind(connection, "deployment", Deployment, gone)
+    return _of_kind(connection, "deployment", Deployment, gone, limit, offset)
 
 
-def work_queues(connection: sqlite3.Connection, *, gone: bool = False) -> list[Entry[WorkQueue]]:
+def work_queues(
+    connection: sqlite3.Connection, *, gone: bool = False, limit: int | None = None, offset: int = 0
+) -> list[Entry[WorkQueue]]:
     """Return the work queues by name; with ``gone`` also those that are no longer configured."""
-    return _of_kind(connection, "work_queue", WorkQueue, gone)
+    return _of_kind(connection, "work_queue", WorkQueue, gone, limit, offset)
 
 
-def work_pools(connection: sqlite3.Connection, *, gone: bool = False) -> list[Entry[WorkPool]]:
+def work_pools(
+    connection: sqlite3.Connection, *, gone: bool = False, limit: int | None = None, offset: int = 0
+) -> list[Entry[WorkPool]]:
     """Return the work pools by name; with ``gone`` also those that are no longer configured."""
-    return _of_kind(connection, "work_pool", WorkPool, gone)
+    return _of_kind(connection, "work_pool", WorkPool, gone, limit, offset)
 
 
 # -- overrides by hand -----------------------------------------------------------------------------------------------

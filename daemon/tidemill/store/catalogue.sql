@@ -17,7 +17,15 @@ WHERE gone IS NULL
 
 -- name: of_kind
 SELECT json_group_array(json_array(name, id, json(document), created, updated, gone))
-FROM (SELECT * FROM catalogue WHERE kind = :kind AND (gone IS NULL OR :gone) ORDER BY name);
+FROM (
+    SELECT * FROM catalogue WHERE kind = :kind AND (gone IS NULL OR :gone) ORDER BY name LIMIT :limit OFFSET :offset
+);
+
+-- The one of a name or an id.
+-- name: exactly
+SELECT json_array(json_array(name, id, json(document), created, updated, gone))
+FROM catalogue
+WHERE kind = :kind AND (gone IS NULL OR :gone) AND (name = :text OR id = :text);
 
 -- name: set_override
 INSERT INTO override (kind, name, key, value, file_value, at, by)

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 import msgspec
 
 from tidemill.clock import to_us
-from tidemill.store import runs
+from tidemill.store import runs, task_cache
 from tidemill.store.ops import Op, rows, scalar
 from tidemill.store.statements import load
 from tidemill.store.store import Store
@@ -31,7 +31,7 @@ class Pruning(msgspec.Struct, frozen=True, kw_only=True):
     """The rules. None: no bound by that rule."""
 
     now: datetime
-    keep: timedelta | None = None  # age of runs, of documents without a key, and of skipped fires
+    keep: timedelta | None = None  # age of runs, of documents without a key, of skipped fires and of cached results
     keep_runs: int | None = None  # for each deployment
     keep_logs: timedelta | None = None  # age of lines, where they are to go before their run
     max_size: int | None = None  # bytes of the database in use
@@ -44,6 +44,7 @@ class Surplus(msgspec.Struct, frozen=True, kw_only=True):
     lines: int | None = None  # up to that number
     artifacts: tuple[int, ...] = ()
     skipped: int | None = None  # up to that number
+    cached: tuple[int, ...] = ()
     pages: int = 0  # to give back
 
     @property
@@ -56,8 +57,10 @@ def surplus(connection: sqlite3.Connection, rules: Pruning) -> Surplus:
     found: list[int] = []
     lines = skipped = None
     keyless: list[int] = []
-    if rules.keep is not None:
-        before = to_us(rules.now - rules.keep)
+    oldest = None if rules.keep is None else rules.now - rules.keep
+    cached = task_cache.obsolete(connection, now=rules.now, before=oldest, limit=PIECE_RUNS)
+    if oldest is not None:
+        before = to_us(oldest)
         found = _before(connection, before)
         keyless = _list(connection, "keyless_before", before=before, limit=PIECE_RUNS)
         skipped = _last(connection, "skipped_before", before=before, limit=PIECE_LINES)
@@ -70,12 +73,13 @@ def surplus(connection: sqlite3.Connection, rules: Pruning) -> Surplus:
         found = _before(connection, 2**62)
         if not found:
             keyless = keyless or _list(connection, "old_versions", limit=PIECE_RUNS)
-    nothing_else = not found and not keyless and lines is None and skipped is None
+    nothing_else = not found and not keyless and not cached and lines is None and skipped is None
     return Surplus(
         runs=tuple(found),
         lines=lines,
         artifacts=tuple(keyless),
         skipped=skipped,
+        cached=cached,
         pages=min(free - SLACK_PAGES, PIECE_PAGES) if nothing_else and free > 2 * SLACK_PAGES else 0,
     )
 
@@ -122,7 +126,7 @@ def _remove(connection: sqlite3.Connection, items: Sequence[Surplus]) -> list[di
 
 
 def _remove_one(connection: sqlite3.Connection, item: Surplus) -> dict[str, int]:
-    counts = {"runs": 0, "lines": 0, "artifacts": 0, "skipped fires": 0, "pages": 0}
+    counts = {"runs": 0, "lines": 0, "artifacts": 0, "skipped fires": 0, "cached results": 0, "pages": 0}
     if item.runs:
         finished = rows(_list(connection, "still_finished", seqs=rows(item.runs)))
         parameters = {"seqs": finished, "limit": PIECE_LINES}
@@ -135,6 +139,8 @@ def _remove_one(connection: sqlite3.Connection, item: Surplus) -> dict[str, int]
         counts["artifacts"] = connection.execute(_SQL["delete_artifacts"], {"numbers": rows(item.artifacts)}).rowcount
     if item.skipped is not None:
         counts["skipped fires"] = connection.execute(_SQL["delete_skipped"], {"last": item.skipped}).rowcount
+    if item.cached:
+        counts["cached results"] = task_cache.delete(connection, item.cached)
     if item.pages:
         connection.execute(f"PRAGMA incremental_vacuum({item.pages:d})").fetchall()  # a page a step
         counts["pages"] = item.pages

@@ -54,6 +54,8 @@ class RunRow(msgspec.Struct, array_like=True, gc=False):
     end_time: int | None
     run_time: int
     idempotency_key: str | None
+    parent_run_id: str | None
+    parent_task_run_id: str | None
 
 
 _rows = msgspec.json.Decoder(list[RunRow])
@@ -84,6 +86,8 @@ def _run(row: RunRow) -> FlowRun:
         end_time=instant(row.end_time),
         run_time_s=row.run_time / 1e6,
         idempotency_key=row.idempotency_key,
+        parent_run_id=row.parent_run_id,
+        parent_task_run_id=row.parent_task_run_id,
     )
 
 
@@ -131,6 +135,8 @@ def insert(connection: sqlite3.Connection, runs: Sequence[FlowRun]) -> set[int]:
                         history.stored_json(run.parameters or None),
                         history.stored_json(run.tags or None),
                         run.idempotency_key,
+                        run.parent_run_id,
+                        run.parent_task_run_id,
                     )
                     for run in runs
                 ]
@@ -264,7 +270,7 @@ Written of the run: state, numbers, attempt, retries, owner, expected start, sta
 DELETE_RUN: Op[int, bool] = Op(name="delete_run", rank=70, apply=_delete)
 """Delete a run by row number, with its history, logs and task runs; artifacts stay.
 
-False: there is none, or it is PENDING, RUNNING or CANCELLING: somebody has it in hands.
+False: there is none, or it is PENDING, RUNNING, PAUSED or CANCELLING: somebody has it in hands.
 """
 
 
@@ -303,6 +309,12 @@ def get(connection: sqlite3.Connection, run_id: str) -> FlowRun | None:
     """Return the run with that id."""
     found = documents(connection, str(scalar(connection, _SQL["by_id"], {"id": run_id})))
     return found[0] if found else None
+
+
+def children_of(connection: sqlite3.Connection, run_id: str, *, limit: int = 200, offset: int = 0) -> list[FlowRun]:
+    """Return the runs that a run began (subflows) or asked for, in the order they were made."""
+    parameters = {"id": run_id, "limit": limit, "offset": offset}
+    return documents(connection, str(scalar(connection, _SQL["children_of"], parameters)))
 
 
 def by_idempotency_key(connection: sqlite3.Connection, key: str) -> FlowRun | None:

@@ -1,11 +1,11 @@
 -- Make runs. One that is there already by (schedule, due) or by idempotency key is passed over.
 -- A row: seq, id, name, route, schedule, due, expected start, state type, state name, attempt, owner, created,
--- created by, start, end, parameters, tags, idempotency key.
+-- created by, start, end, parameters, tags, idempotency key, parent run, parent task run.
 -- name: create
 WITH e AS MATERIALIZED (SELECT value AS item FROM json_each(:rows))
 INSERT INTO run (
     seq, id, name, route, schedule, due, expected_start, state_type, state_name, attempt, owner, created, created_by,
-    start_time, end_time, parameters, tags, idempotency_key
+    start_time, end_time, parameters, tags, idempotency_key, parent_run_id, parent_task_run_id
 )
 SELECT
     json_extract(e.item, '$[0]'), json_extract(e.item, '$[1]'), json_extract(e.item, '$[2]'),
@@ -13,7 +13,8 @@ SELECT
     json_extract(e.item, '$[6]'), json_extract(e.item, '$[7]'), json_extract(e.item, '$[8]'),
     json_extract(e.item, '$[9]'), json_extract(e.item, '$[10]'), json_extract(e.item, '$[11]'),
     json_extract(e.item, '$[12]'), json_extract(e.item, '$[13]'), json_extract(e.item, '$[14]'),
-    json_extract(e.item, '$[15]'), json_extract(e.item, '$[16]'), json_extract(e.item, '$[17]')
+    json_extract(e.item, '$[15]'), json_extract(e.item, '$[16]'), json_extract(e.item, '$[17]'),
+    json_extract(e.item, '$[18]'), json_extract(e.item, '$[19]')
 FROM e WHERE true
 ON CONFLICT (schedule, due) WHERE schedule IS NOT NULL DO NOTHING
 ON CONFLICT (idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING;
@@ -51,10 +52,10 @@ SELECT json_group_array(run.seq)
 FROM e
 CROSS JOIN run ON run.seq = json_extract(e.item, '$[0]') AND run.state_number = json_extract(e.item, '$[1]');
 
--- Which of these runs are in nobody's hands: neither PENDING, RUNNING nor CANCELLING.
+-- Which of these runs are in nobody's hands: neither PENDING, RUNNING, PAUSED nor CANCELLING.
 -- name: at_rest
 SELECT json_group_array(run.seq)
-FROM json_each(:seqs) AS e CROSS JOIN run ON run.seq = e.value AND run.state_type NOT IN (1, 2, 4);
+FROM json_each(:seqs) AS e CROSS JOIN run ON run.seq = e.value AND run.state_type NOT IN (1, 2, 3, 4);
 
 -- Which of these runs were never started.
 -- name: never_started
@@ -68,7 +69,7 @@ SELECT json_group_array(json_array(
     json(run.parameters), json(run.tags), schedule.identity, run.due, run.expected_start,
     run.state_type, run.state_name, history.at, history.message, json(iif(:data, history.data, NULL)),
     run.state_number, run.attempt, run.retries_used, owner.name, run.created, run.created_by, run.start_time,
-    run.end_time, run.run_time, run.idempotency_key
+    run.end_time, run.run_time, run.idempotency_key, run.parent_run_id, run.parent_task_run_id
 ))
 FROM json_each(:seqs) AS e
 CROSS JOIN run ON run.seq = e.value
@@ -108,6 +109,11 @@ FROM (
 
 -- name: by_id
 SELECT json_group_array(seq) FROM run WHERE id = :id;
+
+-- Row numbers of the runs that a run began or asked for, in the order they were made.
+-- name: children_of
+SELECT json_group_array(seq)
+FROM (SELECT seq FROM run WHERE parent_run_id = :id ORDER BY seq LIMIT :limit OFFSET :offset);
 
 -- name: by_idempotency_key
 SELECT json_group_array(seq) FROM run WHERE idempotency_key = :key;

@@ -19,7 +19,7 @@ from tidemill.ids import Ids
 from tidemill.store import connections, instance, runs, schema
 from tidemill.store.doors import Door, DoorFactory, aiosqlite_doors
 from tidemill.store.ops import Op
-from tidemill.store.writer import BACKLOG_ITEMS, GROUP_ITEMS, Stats, Writer
+from tidemill.store.writer import BACKLOG_ITEMS, BACKLOG_LOGS, GROUP_ITEMS, Stats, Writer
 
 logger = logging.getLogger("tidemill.store")
 T = TypeVar("T")
@@ -55,6 +55,7 @@ class Store:
         check: bool = True,
         group_items: int = GROUP_ITEMS,
         backlog_items: int = BACKLOG_ITEMS,
+        backlog_logs: int = BACKLOG_LOGS,
     ) -> Store:
         """Open the database at ``path``, made where it is not there; its directory must exist.
 
@@ -109,6 +110,7 @@ class Store:
             publish=store._publish,
             group_items=group_items,
             backlog_items=backlog_items,
+            backlog_logs=backlog_logs,
         )
         return store
 

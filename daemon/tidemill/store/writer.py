@@ -285,7 +285,8 @@ class Writer:
         text = self._explain(trouble)
         self.stats.unavailable += 1
         kept: list[Waiting] = []
-        for waiting in group.arrived:
+        # Those that wait behind it, too: what was kept before could fill the next group, and the next.
+        for waiting in (*group.arrived, *self._take_out_waiters()):
             if waiting.done:
                 continue
             if waiting.future is not None:
@@ -304,6 +305,16 @@ class Writer:
             await self._replace_door(text)
         if self._healer is None and not self.fatal.done():
             self._healer = asyncio.create_task(self._heal(), name="store healer")
+
+    def _take_out_waiters(self) -> list[Waiting]:
+        """Return the changes in the lanes that somebody waits for, which are then no longer there."""
+        found: list[Waiting] = []
+        for lane in self._lanes.values():
+            found.extend(waiting for waiting in lane if waiting.future is not None)
+            posted = [waiting for waiting in lane if waiting.future is None]
+            lane.clear()
+            lane.extend(posted)
+        return found
 
     async def _replace_door(self, text: str) -> None:
         """Open the database anew after the disk failed: what the old connection believes is on disk may not be."""
@@ -336,10 +347,10 @@ class Writer:
             self._wake.set()
 
     def _healed(self) -> None:
-        logger.warning("The database can be written again.")
+        # A full disk takes a small write now and then: neither of the two is said more often than once a minute.
+        self._complain("healed", "The database can be written again")
         self.degraded = None
         self._heal_after = HEAL_S[0]
-        self._complained.pop("degraded", None)
         if self._healer is not None:
             self._healer.cancel()
             self._healer = None
@@ -371,7 +382,7 @@ class Writer:
         now = self._clock.monotonic()
         if now - self._complained.get(kind, now - COMPLAIN_S) >= COMPLAIN_S:
             self._complained[kind] = now
-            logger.error(text, *args)
+            logger.log(logging.WARNING if kind == "healed" else logging.ERROR, text, *args)
 
 
 async def _see_through(hop: asyncio.Future[Any]) -> bool:

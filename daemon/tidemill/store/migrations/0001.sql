@@ -59,7 +59,10 @@ CREATE TABLE run (
     run_time        INTEGER NOT NULL DEFAULT 0 CHECK (run_time >= 0),
     parameters      TEXT,
     tags            TEXT,
-    idempotency_key TEXT
+    idempotency_key TEXT,
+    -- Of a subflow, or of a run that a run asked for: whose it is. It may be gone before.
+    parent_run_id      TEXT,
+    parent_task_run_id TEXT
 ) STRICT;
 
 CREATE UNIQUE INDEX run_id ON run (id);
@@ -75,6 +78,7 @@ CREATE INDEX run_expected ON run (expected_start);
 CREATE INDEX run_start ON run (start_time);
 CREATE INDEX run_end ON run (end_time);
 CREATE INDEX run_name ON run (name);
+CREATE INDEX run_parent ON run (parent_run_id) WHERE parent_run_id IS NOT NULL;
 
 -- Every state a run was in, by number from 1. `before` is the type of the state before it, NULL for the first.
 -- The CHECK is core/states.py's FOLLOWS: bit n of a mask allows type n. A finished run goes back to SCHEDULED only.
@@ -152,6 +156,18 @@ CREATE TABLE task_run (
 CREATE UNIQUE INDEX task_run_id ON task_run (id);
 CREATE INDEX task_run_of_run ON task_run (run);
 
+-- Results of tasks, to be found again by a key that the task's code made. `expires` NULL: never.
+CREATE TABLE task_cache (
+    number  INTEGER PRIMARY KEY,
+    key     TEXT NOT NULL UNIQUE,
+    value   TEXT NOT NULL,
+    created INTEGER NOT NULL,
+    expires INTEGER
+) STRICT;
+
+CREATE INDEX task_cache_created ON task_cache (created);
+CREATE INDEX task_cache_expires ON task_cache (expires) WHERE expires IS NOT NULL;
+
 -- Lines that runs printed or logged, in the order they were written. `logger` NULL is "print".
 CREATE TABLE log (
     number      INTEGER PRIMARY KEY,
@@ -184,9 +200,9 @@ CREATE UNIQUE INDEX artifact_version ON artifact (key, version) WHERE key IS NOT
 CREATE INDEX artifact_of_run ON artifact (run_id) WHERE run_id IS NOT NULL;
 CREATE INDEX artifact_keyless ON artifact (created) WHERE key IS NULL;
 
--- Deployments, queues and pools as the configuration last stated them; `gone` since when it no longer does.
+-- What the configuration last stated, secrets as references; `gone` since when it no longer does.
 CREATE TABLE catalogue (
-    kind     TEXT NOT NULL CHECK (kind IN ('deployment', 'work_queue', 'work_pool')),
+    kind     TEXT NOT NULL CHECK (kind IN ('deployment', 'work_queue', 'work_pool', 'concurrency_limit', 'block')),
     name     TEXT NOT NULL,
     id       TEXT NOT NULL UNIQUE CHECK (length(id) = 36),
     document TEXT NOT NULL,
@@ -208,12 +224,15 @@ CREATE TABLE override (
     PRIMARY KEY (kind, name, key)
 ) STRICT, WITHOUT ROWID;
 
+-- A variable's value set at runtime, and the configuration's own; the first holds while the second stays as it is.
 CREATE TABLE variable (
-    name    TEXT PRIMARY KEY,
-    value   TEXT NOT NULL,
-    tags    TEXT,
-    created INTEGER NOT NULL,
-    updated INTEGER NOT NULL
+    name       TEXT PRIMARY KEY,
+    value      TEXT,
+    file_value TEXT,
+    tags       TEXT,
+    created    INTEGER NOT NULL,
+    updated    INTEGER NOT NULL,
+    CHECK (value IS NOT NULL OR file_value IS NOT NULL)
 ) STRICT, WITHOUT ROWID;
 
 -- Runs as people read them.
@@ -228,7 +247,7 @@ SELECT
     END AS state,
     run.state_type, run.state_name, run.state_number, run.attempt, run.retries_used, owner.name AS owner,
     run.created, run.created_by, run.start_time, run.end_time, run.run_time, run.parameters, run.tags,
-    run.idempotency_key
+    run.idempotency_key, run.parent_run_id, run.parent_task_run_id
 FROM run
 JOIN route ON route.number = run.route
 LEFT JOIN schedule ON schedule.number = run.schedule
