@@ -10,24 +10,30 @@ from tidemill.durations import format_duration
 
 
 def catch_up(
-    dues: Sequence[datetime], policy: CatchUp, window: timedelta, now: datetime
+    dues: Sequence[datetime],
+    policy: CatchUp,
+    window: timedelta,
+    now: datetime,
+    *,
+    why: str = "while the daemon was down",
 ) -> tuple[list[datetime], list[tuple[datetime, str]]]:
     """Split missed due times into those to run and those to skip, each with its reason; both in order of time.
 
     Every due time is in exactly one of the two. One as old as ``window`` is still inside it; ``window`` 0 leaves
     nothing that is older than ``now``. A due time later than ``now`` was not missed and always runs, at its time.
+    ``why`` says in the reasons what made them be missed.
     """
     ordered = sorted(set(dues))
     coming = [due for due in ordered if due > now]
     missed = [due for due in ordered if due <= now]
     if policy is CatchUp.SKIP:
-        return coming, [(due, 'missed while the daemon was down; catch_up = "skip"') for due in missed]
+        return coming, [(due, f'missed {why}; catch_up = "skip"') for due in missed]
     horizon = now - window
-    old = f"missed while the daemon was down, longer ago than catch_up_window = {format_duration(window)}"
+    old = f"missed {why}, longer ago than catch_up_window = {format_duration(window)}"
     skipped = [(due, old) for due in missed if due < horizon]
     recent = [due for due in missed if due >= horizon]
     if policy is CatchUp.LATEST:
-        reason = 'missed while the daemon was down; catch_up = "latest" runs only the last one'
+        reason = f'missed {why}; catch_up = "latest" runs only the last one'
         skipped += [(due, reason) for due in recent[:-1]]
         recent = recent[-1:]
     return recent + coming, skipped

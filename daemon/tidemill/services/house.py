@@ -9,6 +9,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from tidemill.clock import SLICE_S, Clock
@@ -120,7 +121,8 @@ class House:
         self.bus.listen(self.dispatcher.hear)
         self.dispatcher.overdue = self.lateness.watch
         self.dispatcher.cancel_running = self._cancel_running
-        self.scheduler.make_up = self.missed.make_up
+        self.scheduler.make_up = partial(self.missed.make_up, why="when the clock went forward")
+        self.scheduler.make_up_unplanned = self.missed.make_up_unplanned
         self.timekeeper.on_caught_up.append(self.dispatcher.wake)
         self._cancelling: set[asyncio.Task[Any]] = set()
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -133,7 +135,8 @@ class House:
         if self.last_alive is not None and self.timekeeper.held is None and self.last_alive < now:
             await self.missed.make_up(self.last_alive, now)
         await self.scheduler.plan_at_start(now)
-        await self.store.write(instance.LAST_ALIVE, now)
+        if self.timekeeper.held is None:
+            await self.store.write(instance.LAST_ALIVE, now)
         return recovered
 
     def start(self) -> None:

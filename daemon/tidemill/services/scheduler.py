@@ -71,8 +71,9 @@ class Scheduler:
         slice_s: float = SLICE_S,
     ) -> None:
         self.entries: dict[tuple[str, str], Entry] = {}
-        # Deals with what was missed after the clock jumped; set by who builds the daemon.
+        # Deal with what was missed after the clock jumped or the disk was full; set by who builds the daemon.
         self.make_up: Callable[[datetime, datetime], Awaitable[int]] | None = None
+        self.make_up_unplanned: Callable[[Entry, datetime], Awaitable[int]] | None = None
         self._store = store
         self._catalogue = catalogue
         self._timekeeper = timekeeper
@@ -83,6 +84,7 @@ class Scheduler:
         self._refill: list[tuple[datetime, str, str]] = []  # a heap: when, deployment, schedule
         self._closed = False
         self._signed_at: float | None = None
+        self._at_start = True  # the schedules that fire at the start have yet to
         self._wake = Wake()
 
     # --- taking over the configuration ------------------------------------------------------------------------------
@@ -101,7 +103,8 @@ class Scheduler:
         for number, deployment in enumerate(self._catalogue.deployments.values()):
             if number % SLICE == SLICE - 1:
                 await self._clock.sleep(0)  # ten thousand schedules must not hold the loop
-            self._enter(deployment, now, cursors)
+            # A schedule with no digest was not in force when last looked at: it starts now, like a new one.
+            self._enter(deployment, now, {key: cursors[key] for key in cursors.keys() & planned_as.keys()})
         changed = [
             key for key in cursors if key not in self.entries or planned_as.get(key) != self.entries[key].planned_as
         ]
@@ -114,10 +117,18 @@ class Scheduler:
             self._queue(entry, now)
 
     async def plan_at_start(self, now: datetime) -> None:
-        """Make the runs of ``@reboot`` schedules: one for each start of the daemon."""
+        """Make the runs of ``@reboot`` schedules: one for each start of the daemon, once the clock is right."""
+        if self._timekeeper.held is not None or not self._at_start:
+            return
         entries = [entry for entry in self.entries.values() if entry.compiled.is_reboot]
         if entries:
             await self.plan([self.make(entry, now) for entry in entries], entries)
+        self._at_start = False
+
+    def in_force(self, name: str) -> Deployment | None:
+        """Return the deployment of that name, where the configuration has it and its schedules are not paused."""
+        deployment = self._catalogue.deployments.get(name)
+        return None if deployment is None or self._catalogue.paused("deployment", name) else deployment
 
     def _enter(self, deployment: Deployment, now: datetime, cursors: Mapping[tuple[str, str], datetime]) -> None:
         if self._catalogue.paused("deployment", deployment.name):
@@ -133,7 +144,7 @@ class Scheduler:
         keys = tuple(keys)
         if not keys:
             return 0
-        gone = await self._store.write(planning.UNPLAN, (keys, now))
+        gone = await self._store.write(planning.UNPLAN, ([(*key, key in self.entries) for key in keys], now))
         self._bus.publish(gone)
         for key in keys:
             entry = self.entries.get(key)
@@ -145,10 +156,9 @@ class Scheduler:
     async def pause(self, name: str, now: datetime) -> int:
         """Stop planning a deployment and take back its upcoming runs; return how many those were."""
         keys = [key for key in self.entries if key[0] == name]
-        count = await self._take_back(keys, now)
         for key in keys:
             del self.entries[key]
-        return count
+        return await self._take_back(keys, now)
 
     async def resume(self, name: str, now: datetime) -> None:
         """Plan a deployment from now on: what fell into the pause is not made up for."""
@@ -179,6 +189,8 @@ class Scheduler:
             entry = self.entries.get((name, key))
             if entry is None:
                 continue
+            if not await self._make_up_unplanned(entry, now):
+                continue
             dues = self._dues(entry, now)
             if dues:
                 entries.append(entry)
@@ -190,13 +202,31 @@ class Scheduler:
         try:
             made = await self.plan(runs, entries)
         except StoreUnavailableError:
-            # Not planned is not lost: the cursors stand where they stood.
-            for entry in entries:
-                heapq.heappush(self._refill, (now + timedelta(seconds=HEAL_S), entry.deployment.name, entry.key))
+            self._try_again(entries, now)
             return 0
         for entry in entries:
             self._queue(entry, now)
         return made
+
+    async def _make_up_unplanned(self, entry: Entry, now: datetime) -> bool:
+        """Leave to the catch-up policy what should have run long since: the disk was full when it was to be planned.
+
+        False: it still is, and the schedule is looked at again later.
+        """
+        until = now - AHEAD
+        if entry.cursor < until and self.make_up_unplanned is not None:
+            try:
+                await self.make_up_unplanned(entry, until)
+            except StoreUnavailableError:
+                self._try_again([entry], now)
+                return False
+            entry.cursor = max(entry.cursor, until)
+        return True
+
+    def _try_again(self, entries: Iterable[Entry], now: datetime) -> None:
+        # Not planned is not lost: the cursors stand where they stood.
+        for entry in entries:
+            heapq.heappush(self._refill, (now + timedelta(seconds=HEAL_S), entry.deployment.name, entry.key))
 
     def _dues(self, entry: Entry, now: datetime) -> list[datetime]:
         """Return the fires to plan now: those of the next minute, and as many as are to be seen ahead."""
@@ -295,10 +325,15 @@ class Scheduler:
         """Tick whenever something wants planning, until closed."""
         while not self._closed:
             now = self._timekeeper.look()
-            since = self._timekeeper.missed_since
-            if since is not None and self.make_up is not None:
-                await self.make_up(since, now)
-                self._timekeeper.caught_up()
+            try:
+                since = self._timekeeper.missed_since
+                if since is not None and self.make_up is not None:
+                    await self.make_up(since, self._timekeeper.missed_until)
+                    self._timekeeper.caught_up()
+                await self.plan_at_start(now)
+            except StoreUnavailableError:
+                await self._wake.wait(HEAL_S)
+                continue
             if self._timekeeper.held is None:
                 await self.tick(now)
                 self._sign_of_life(now)

@@ -18,9 +18,10 @@ class Timekeeper:
     """Compares the wall clock with the monotonic one at every look.
 
     A forward jump (also a suspended machine, which the monotonic clock sleeps through) is downtime: ``missed_since``
-    is set and nothing that is due may start until the scheduler has applied the catch-up policies and calls
-    :meth:`caught_up`. A backward jump re-fires nothing; it is said. At start, a clock that stands before the last time
-    the daemon recorded holds scheduling until it has passed it (a machine with no battery clock starts in 1970).
+    to ``missed_until`` is the time that nobody lived through, and nothing that is due may start until the scheduler
+    has applied the catch-up policies to it and calls :meth:`caught_up`. A backward jump re-fires nothing; it is said.
+    At start, a clock that stands before the last time the daemon recorded holds scheduling until it has passed it (a
+    machine with no battery clock starts in 1970).
     """
 
     def __init__(self, clock: Clock, *, last_alive: datetime | None = None) -> None:
@@ -28,6 +29,7 @@ class Timekeeper:
         self._wall = clock.now()
         self._monotonic = clock.monotonic()
         self.missed_since: datetime | None = None
+        self.missed_until = self._wall
         self.on_caught_up: list[Callable[[], None]] = []
         self._hold_until = last_alive if last_alive is not None and self._wall < last_alive else None
         if self._hold_until is not None:
@@ -56,10 +58,12 @@ class Timekeeper:
             if wall >= self._hold_until:
                 # Time passed or the clock was set right: what lay between is downtime like any other.
                 self.missed_since, self._hold_until = self._hold_until, None
+                self.missed_until = max(self.missed_since, before + jump)
                 logger.warning("the clock is right again: scheduling goes on")
         elif jump > TOLERANCE:
             if self.missed_since is None:
                 self.missed_since = before
+            self.missed_until = before + jump
             logger.warning("the clock went forward by %s: what was due meanwhile counts as missed", jump)
         elif jump < -TOLERANCE:
             logger.warning(
