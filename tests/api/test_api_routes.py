@@ -287,6 +287,8 @@ async def test_runs_are_filtered_sorted_and_paged(tmp_path: Path, clock: FakeClo
         assert await names({"deployments": {"name": {"like_": "REPORT"}}}) == ["coming"]
         assert await names({"flows": {"name": {"any_": ["http_request"]}}}) == ["failed", "old"]
         assert await names({"work_queues": {"name": {"any_": ["energy_usage"]}}}) == ["coming"]
+        assert await names({"deployments": {"name": {}}, "flows": {"name": {}}}) == ["coming", "failed", "old"]
+        assert await names({"deployments": {"name": {"any_": []}}}) == []
         until = {"expected_start_time": {"before_": clock.now().isoformat()}}
         assert await names({"flow_runs": until}) == ["failed", "old"]
         listed = await client.post("/deployments/filter", {"deployments": {"name": {"any_": ["report_weekly"]}}})

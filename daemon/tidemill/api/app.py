@@ -171,11 +171,12 @@ def _events(control: Control, stop: asyncio.Event) -> Handler:
         named, run_text = request.query_params.get("deployment"), request.query_params.get("flow_run_id")
         deployment = run_id = None
         if named is not None:
-            deployment = (await control.store.read(lambda connection: lookup.deployment(connection, named))).name
+            deployment = (await control.store.read(lambda connection: lookup.deployment(connection, named))).value.name
         if run_text is not None:
             run_id = (await control.store.read(lambda connection: lookup.flow_run(connection, run_text))).id
         wanted = streams.matching(deployment, run_id)
-        return streams.EventStream(lambda ending: streams.events(control, ending, wanted), stop)
+        task_runs = request.query_params.get("task_runs") == "true"
+        return streams.EventStream(lambda ending: streams.events(control, ending, wanted, task_runs=task_runs), stop)
 
     return call
 

@@ -34,9 +34,12 @@ Read = Callable[[Ask], Any]
 
 def names_of(asked: NamedFilter | None, entries: Callable[[], Iterable[Entry[Any]]]) -> set[str] | None:
     """Return the names that a filter lets through; None: no filter."""
-    if asked is None or (any_of(asked.id) is None and asked.name is None):
+    ids, listed = (None, None) if asked is None else (any_of(asked.id), any_of(asked.name))
+    like = asked.name.like_ if asked is not None and asked.name is not None else None
+    if asked is None or (ids is None and listed is None and like is None):
         return None
-    ids = any_of(asked.id)
+    if ids is None and like is None:
+        return set(listed or ())  # named: nothing has to be looked through
     return {
         entry.value.name
         for entry in entries()
@@ -47,6 +50,8 @@ def names_of(asked: NamedFilter | None, entries: Callable[[], Iterable[Entry[Any
 def flow_names(ask: Ask, asked: NamedFilter) -> set[str]:
     """Return the names of flows that a filter lets through."""
     ids, own = any_of(asked.id), ask.instance
+    if ids is None and asked.name is not None and asked.name.like_ is None and asked.name.any_ is not None:
+        return set(asked.name.any_)
     known = {entry.value.flow.name for entry in catalogue.deployments(ask.connection, gone=True)}
     return {
         name for name in known

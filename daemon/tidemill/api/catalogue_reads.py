@@ -9,10 +9,10 @@ from tidemill.api.ask import Ask, flow_names, names_of
 from tidemill.api.bodies import query
 from tidemill.api.documents import Document
 from tidemill.core.deployments import Deployment, WorkPool, WorkQueue
-from tidemill.core.filters import RunFilter
+from tidemill.core.filters import RunFilter, RunSort
 from tidemill.core.states import StateType
 from tidemill.errors import NotFoundError
-from tidemill.store import catalogue, listing, runs, schedules
+from tidemill.store import catalogue, listing, schedules
 from tidemill.store.catalogue import Entry
 
 SKIPPED = 10  # fires that made no run, shown with their deployment
@@ -21,6 +21,10 @@ SKIPPED = 10  # fires that made no run, shown with their deployment
 def filter_deployments(ask: Ask) -> list[Document]:
     """List deployments by name, with what comes next and what was last."""
     asked = query(ask.body, "deployments", "flows", sorts=("NAME_ASC",))
+    held = _Overrides(ask)
+    if asked.deployments is None and asked.flows is None:
+        page = catalogue.deployments(ask.connection, limit=asked.most, offset=asked.offset)
+        return [_deployment(ask, held, entry) for entry in page]
     entries = catalogue.deployments(ask.connection)
     names = names_of(asked.deployments, lambda: entries)
     flows = flow_names(ask, asked.flows) if asked.flows is not None else None
@@ -29,20 +33,19 @@ def filter_deployments(ask: Ask) -> list[Document]:
         for entry in entries
         if (names is None or entry.value.name in names) and (flows is None or entry.value.flow.name in flows)
     ]
-    held = _Overrides(ask)
     return [_deployment(ask, held, entry) for entry in found[asked.offset : asked.offset + asked.most]]
 
 
 def deployment(ask: Ask) -> Document:
     """Return one deployment, with the fires that made no run."""
-    entry = lookup.deployment_entry(catalogue.deployments(ask.connection), ask.path["id"])
+    entry = lookup.deployment(ask.connection, ask.path["id"])
     return _whole_deployment(ask, entry)
 
 
 def deployment_by_name(ask: Ask) -> Document:
     """Return the deployment ``flow/name``."""
     text = f"{ask.path['flow']}/{ask.path['name']}"
-    return _whole_deployment(ask, lookup.deployment_entry(catalogue.deployments(ask.connection), text))
+    return _whole_deployment(ask, lookup.deployment(ask.connection, text))
 
 
 def _whole_deployment(ask: Ask, entry: Entry[Deployment]) -> Document:
@@ -52,11 +55,12 @@ def _whole_deployment(ask: Ask, entry: Entry[Deployment]) -> Document:
 
 def _deployment(ask: Ask, held: _Overrides, entry: Entry[Deployment]) -> Document:
     value = entry.value
-    coming = runs.upcoming_of(ask.connection, value.name, limit=1)
-    last = listing.select(
+    own = (value.name,)
+    coming = listing.select(
         ask.connection,
-        RunFilter(deployments=(value.name,), expected_start_before=ask.now, limit=1),
+        RunFilter(deployments=own, state_types=(StateType.SCHEDULED,), sort=RunSort.EXPECTED_START_TIME_ASC, limit=1),
     )
+    last = listing.select(ask.connection, RunFilter(deployments=own, expected_start_before=ask.now, limit=1))
     return documents.deployment(ask.instance, value, paused=held.paused("deployment", value)) | {
         "created": documents.instant(entry.created),
         "updated": documents.instant(entry.updated),
@@ -128,7 +132,7 @@ def filter_work_queues(ask: Ask) -> list[Document]:
 def filter_queues_of_pool(ask: Ask) -> list[Document]:
     """List the queues of one pool."""
     asked = query(ask.body, "work_queues")
-    pool = lookup.work_pool(ask.connection, ask.path["name"])
+    pool = lookup.work_pool(ask.connection, ask.path["name"]).value
     return _work_queues(ask, pool.name)[asked.offset : asked.offset + asked.most]
 
 
@@ -147,15 +151,19 @@ def _work_queues(ask: Ask, pool: str | None) -> list[Document]:
 
 def work_queue(ask: Ask) -> Document:
     """Return one work queue."""
-    entry = lookup.work_queue_entry(catalogue.work_queues(ask.connection), ask.path["id"])
+    entry = lookup.work_queue(ask.connection, ask.path["id"])
     return _work_queue(ask, _Overrides(ask), entry)
 
 
 def queue_of_pool(ask: Ask) -> Document:
     """Return one work queue of a pool."""
-    pool = lookup.work_pool(ask.connection, ask.path["name"])
-    entries = [each for each in catalogue.work_queues(ask.connection) if each.value.work_pool == pool.name]
-    return _work_queue(ask, _Overrides(ask), lookup.work_queue_entry(entries, ask.path["queue"]))
+    pool = lookup.work_pool(ask.connection, ask.path["name"]).value
+    entry = lookup.work_queue(ask.connection, ask.path["queue"])
+    if entry.value.work_pool != pool.name:
+        raise NotFoundError(
+            f'work queue "{entry.value.name}" stands before pool {entry.value.work_pool}, not {pool.name}'
+        )
+    return _work_queue(ask, _Overrides(ask), entry)
 
 
 def _work_queue(ask: Ask, held: _Overrides, entry: Entry[WorkQueue]) -> Document:
@@ -190,7 +198,7 @@ def filter_work_pools(ask: Ask) -> list[Document]:
 
 def work_pool(ask: Ask) -> Document:
     """Return one work pool."""
-    entry = lookup.work_pool_entry(catalogue.work_pools(ask.connection), ask.path["name"])
+    entry = lookup.work_pool(ask.connection, ask.path["name"])
     return _work_pool(ask, _Overrides(ask), entry)
 
 

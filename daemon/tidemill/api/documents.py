@@ -13,7 +13,15 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from tidemill.core.deployments import Deployment, WorkPool, WorkQueue
-from tidemill.core.events import ArtifactStored, Event, FiresSkipped, RunChanged, RunDeleted
+from tidemill.core.events import (
+    ArtifactStored,
+    Emitted,
+    Event,
+    FiresSkipped,
+    RunChanged,
+    RunDeleted,
+    TaskRunChanged,
+)
 from tidemill.core.runs import Artifact, FlowRun, LogRow, SkippedFire, TaskRun
 from tidemill.core.schedules import Schedule
 from tidemill.core.states import State, StateType
@@ -92,7 +100,8 @@ def flow_run(instance: str, run: FlowRun, now: datetime) -> Document:
         "total_run_time": run.run_time_s,
         "estimated_run_time": estimated_run_time(run, now),
         "estimated_start_time_delta": max(0.0, (started - run.expected_start).total_seconds()) if started else 0.0,
-        "parent_task_run_id": None,
+        "parent_flow_run_id": run.parent_run_id,
+        "parent_task_run_id": run.parent_task_run_id,
     }
 
 
@@ -318,6 +327,17 @@ def events(instance: str, value: Event) -> Iterable[Document]:
                 "related": _related(instance, run.deployment, run.flow),
                 "payload": {"flow_run": flow_run(instance, run, each.timestamp), "state_number": number},
             }
+    elif isinstance(value, TaskRunChanged):
+        yield _task_event(instance, value)
+    elif isinstance(value, Emitted):
+        yield {
+            "id": value.id,
+            "occurred": instant(value.occurred),
+            "event": value.event,
+            "resource": value.resource,
+            "related": [_run_related(value.run), *_related(instance, value.run.deployment, value.run.flow)],
+            "payload": value.payload or {},
+        }
     elif isinstance(value, RunDeleted):
         yield {
             "event": "prefect.flow-run.Deleted",
@@ -343,6 +363,32 @@ def events(instance: str, value: Event) -> Iterable[Document]:
             "related": _related(instance, value.skipped.deployment, None),
             "payload": skipped(value.skipped),
         }
+
+
+def _task_event(instance: str, value: TaskRunChanged) -> Document:
+    task, present = value.task, value.task.state
+    return {
+        "id": stable_id(instance, "event", f"{task.id}/{task.state_number}"),
+        "occurred": instant(present.timestamp),
+        "event": f"prefect.task-run.{present.name}",
+        "resource": {
+            "prefect.resource.id": f"prefect.task-run.{task.id}",
+            "prefect.resource.name": task.name,
+            "prefect.state-type": str(present.type),
+            "prefect.state-name": present.name,
+            "prefect.state-message": present.message or "",
+        },
+        "related": [_run_related(value.run), *_related(instance, value.run.deployment, value.run.flow)],
+        "payload": {"task_run": task_run(instance, task), "state_number": task.state_number},
+    }
+
+
+def _run_related(run: FlowRun) -> Document:
+    return {
+        "prefect.resource.id": f"prefect.flow-run.{run.id}",
+        "prefect.resource.role": "flow-run",
+        "prefect.resource.name": run.name,
+    }
 
 
 def _related(instance: str, owner: str | None, flow_name: str | None) -> list[Document]:

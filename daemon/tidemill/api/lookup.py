@@ -12,7 +12,7 @@ from tidemill.errors import NotFoundError
 from tidemill.store import artifacts, catalogue, listing, runs
 from tidemill.store.catalogue import Entry
 
-T = TypeVar("T")
+V = TypeVar("V", Deployment, WorkQueue, WorkPool)
 MIN_PREFIX = 4
 MIN_END = 6  # characters from the end of a run's id, which lists show: its beginning is time
 _HEX = frozenset("0123456789abcdef-")
@@ -41,47 +41,29 @@ def flow_run(connection: sqlite3.Connection, text: str) -> FlowRun:
     return found[0]
 
 
-def deployment(connection: sqlite3.Connection, text: str) -> Deployment:
+def deployment(connection: sqlite3.Connection, text: str) -> Entry[Deployment]:
     """Return the deployment of that id, the beginning of one, name, or ``flow/name``. Raises NotFoundError."""
-    return deployment_entry(catalogue.deployments(connection), text).value
-
-
-def deployment_entry(entries: Sequence[Entry[Deployment]], text: str) -> Entry[Deployment]:
-    """Return the entry that ``text`` means. Raises NotFoundError."""
 
     def names(entry: Entry[Deployment]) -> tuple[str, ...]:
         return entry.value.name, f"{entry.value.flow.name}/{entry.value.name}"
 
-    return _one(entries, text, names, "deployment")
+    found = catalogue.exactly(connection, Deployment, text)
+    return found or _one(catalogue.deployments(connection), text, names, "deployment")
 
 
-def work_queue(connection: sqlite3.Connection, text: str) -> WorkQueue:
+def work_queue(connection: sqlite3.Connection, text: str) -> Entry[WorkQueue]:
     """Return the work queue of that id, the beginning of one, or name. Raises NotFoundError."""
-    return work_queue_entry(catalogue.work_queues(connection), text).value
+    found = catalogue.exactly(connection, WorkQueue, text)
+    return found or _one(catalogue.work_queues(connection), text, lambda entry: (entry.value.name,), "work queue")
 
 
-def work_queue_entry(entries: Sequence[Entry[WorkQueue]], text: str) -> Entry[WorkQueue]:
-    return _one(entries, text, lambda entry: (entry.value.name,), "work queue")
-
-
-def work_pool(connection: sqlite3.Connection, text: str) -> WorkPool:
+def work_pool(connection: sqlite3.Connection, text: str) -> Entry[WorkPool]:
     """Return the work pool of that id, the beginning of one, or name. Raises NotFoundError."""
-    return work_pool_entry(catalogue.work_pools(connection), text).value
+    found = catalogue.exactly(connection, WorkPool, text)
+    return found or _one(catalogue.work_pools(connection), text, lambda entry: (entry.value.name,), "work pool")
 
 
-def work_pool_entry(entries: Sequence[Entry[WorkPool]], text: str) -> Entry[WorkPool]:
-    return _one(entries, text, lambda entry: (entry.value.name,), "work pool")
-
-
-def _one(
-    entries: Sequence[Entry[T]],  # type: ignore[type-var]
-    text: str,
-    names: Callable[[Entry[T]], tuple[str, ...]],  # type: ignore[type-var]
-    kind: str,
-) -> Entry[T]:  # type: ignore[type-var]
-    for entry in entries:
-        if text == entry.id or text in names(entry):
-            return entry
+def _one(entries: Sequence[Entry[V]], text: str, names: Callable[[Entry[V]], tuple[str, ...]], kind: str) -> Entry[V]:
     wanted = alike(text)
     fitting = [entry for entry in entries if wanted in [alike(name) for name in names(entry)]]
     if not fitting and len(text) >= MIN_PREFIX:

@@ -37,7 +37,7 @@ class Subscription(Protocol):
 
 
 class Events(Protocol):
-    def subscribe(self) -> Subscription: ...
+    def subscribe(self, *, task_runs: bool = False) -> Subscription: ...
 
 
 class ApiSettings(Protocol):

@@ -12,6 +12,7 @@ from tidemill.api import documents, lookup
 from tidemill.api.ask import Ask, flow_names, names_of
 from tidemill.api.bodies import MAX_LIMIT, BadRequestError, any_of, number, query
 from tidemill.api.documents import Document
+from tidemill.core.deployments import Deployment
 from tidemill.core.filters import RunFilter, RunSort
 from tidemill.errors import NotFoundError
 from tidemill.store import catalogue, history, instance, listing, logs, runs, task_runs
@@ -43,8 +44,8 @@ def _run_filter(ask: Ask) -> RunFilter:
     fields: dict[str, Any] = {}
     deployments = names_of(asked.deployments, lambda: catalogue.deployments(ask.connection, gone=True))
     if given is not None and (ids := any_of(given.deployment_id)) is not None:
-        known = {entry.id: entry.value.name for entry in catalogue.deployments(ask.connection, gone=True)}
-        chosen = {known[each] for each in ids if each in known}
+        entries = (catalogue.exactly(ask.connection, Deployment, each, gone=True) for each in ids[:MAX_LIMIT])
+        chosen = {entry.value.name for entry in entries if entry is not None}
         deployments = chosen if deployments is None else deployments & chosen
     if deployments is not None:
         fields["deployments"] = tuple(sorted(deployments))

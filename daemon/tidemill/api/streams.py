@@ -12,7 +12,7 @@ from starlette.types import Receive, Scope, Send
 from tidemill.api import documents
 from tidemill.api.gate import SAFETY
 from tidemill.api.ports import Control
-from tidemill.core.events import ArtifactStored, Event, RunChanged, RunDeleted
+from tidemill.core.events import ArtifactStored, Emitted, Event, RunChanged, RunDeleted, TaskRunChanged
 from tidemill.core.runs import FlowRun
 from tidemill.store import logs, runs
 
@@ -64,8 +64,8 @@ async def _left(receive: Receive) -> None:
 class Listener:
     """The next event, the stream's end, or nothing within a time: whichever comes first."""
 
-    def __init__(self, control: Control, ending: Ending) -> None:
-        self._subscription = control.events.subscribe()
+    def __init__(self, control: Control, ending: Ending, *, task_runs: bool = False) -> None:
+        self._subscription = control.events.subscribe(task_runs=task_runs)
         self._events = aiter(self._subscription)
         self._ending = ending
         self._next: asyncio.Task[Event | None] | None = None
@@ -103,9 +103,11 @@ async def _anext(events: AsyncIterator[Event]) -> Event | None:
     return await anext(events, None)
 
 
-async def events(control: Control, ending: Ending, wanted: Callable[[Event], bool]) -> AsyncGenerator[bytes, None]:
-    """Yield what happens from now on, in Prefect's event shape."""
-    listener = Listener(control, ending)
+async def events(
+    control: Control, ending: Ending, wanted: Callable[[Event], bool], *, task_runs: bool = False
+) -> AsyncGenerator[bytes, None]:
+    """Yield what happens from now on, in Prefect's event shape; ``task_runs``: to them, too."""
+    listener = Listener(control, ending, task_runs=task_runs)
     try:
         yield b": tidemill events\n\n"
         while not listener.stopped:
@@ -133,7 +135,7 @@ def matching(deployment: str | None, flow_run_id: str | None) -> Callable[[Event
 
 
 def _about(event: Event) -> tuple[str | None, str | None]:
-    if isinstance(event, RunChanged):
+    if isinstance(event, RunChanged | TaskRunChanged | Emitted):
         return event.run.deployment, event.run.id
     if isinstance(event, RunDeleted):
         return event.deployment, event.run_id

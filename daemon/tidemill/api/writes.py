@@ -94,7 +94,7 @@ async def create_flow_run(control: Control, path: Mapping[str, str], body: Any) 
     when = details.scheduled_time if details is not None else None
     if when is not None and when.tzinfo is None:
         raise BadRequestError("scheduled_time has no offset; write for example 2026-03-29T01:00:00Z")
-    name = await control.store.read(lambda connection: lookup.deployment(connection, path["id"]).name)
+    name = await control.store.read(lambda connection: lookup.deployment(connection, path["id"]).value.name)
     run = await control.create_run(
         name,
         parameters=asked.parameters,
@@ -153,7 +153,7 @@ async def patch_deployment(control: Control, path: Mapping[str, str], body: Any)
 
 
 async def _pause_deployment(control: Control, text: str, *, paused: bool) -> Answer:
-    name = await control.store.read(lambda connection: lookup.deployment(connection, text).name)
+    name = await control.store.read(lambda connection: lookup.deployment(connection, text).value.name)
     await (control.pause if paused else control.resume)("deployment", name)
     return Answer(204)
 
@@ -161,7 +161,7 @@ async def _pause_deployment(control: Control, text: str, *, paused: bool) -> Ans
 async def patch_work_queue(control: Control, path: Mapping[str, str], body: Any) -> Answer:
     """Pause or resume a queue."""
     asked: _Paused = _read(body, _Paused)
-    name = await control.store.read(lambda connection: lookup.work_queue(connection, path["id"]).name)
+    name = await control.store.read(lambda connection: lookup.work_queue(connection, path["id"]).value.name)
     await (control.pause if asked.is_paused else control.resume)("work_queue", name)
     return Answer(204)
 
@@ -169,7 +169,7 @@ async def patch_work_queue(control: Control, path: Mapping[str, str], body: Any)
 async def patch_work_pool(control: Control, path: Mapping[str, str], body: Any) -> Answer:
     """Pause or resume a pool."""
     asked: _Paused = _read(body, _Paused)
-    name = await control.store.read(lambda connection: lookup.work_pool(connection, path["name"]).name)
+    name = await control.store.read(lambda connection: lookup.work_pool(connection, path["name"]).value.name)
     await (control.pause if asked.is_paused else control.resume)("work_pool", name)
     return Answer(204)
 

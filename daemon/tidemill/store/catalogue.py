@@ -73,7 +73,7 @@ SYNC_CATALOGUE: Op[Listing, None] = Op(name="sync_catalogue", rank=5, apply=_syn
 
 
 def _of_kind(
-    connection: sqlite3.Connection, kind: str, value: type[V], gone: bool, limit: int | None, offset: int
+    connection: sqlite3.Connection, kind: str, value: type[V], *, gone: bool, limit: int | None, offset: int
 ) -> list[Entry[V]]:
     parameters = {"kind": kind, "gone": gone, "limit": -1 if limit is None else limit, "offset": offset}
     return _entries(str(scalar(connection, _SQL["of_kind"], parameters)), value)
@@ -107,21 +107,21 @@ def deployments(
     connection: sqlite3.Connection, *, gone: bool = False, limit: int | None = None, offset: int = 0
 ) -> list[Entry[Deployment]]:
     """Return the deployments by name; with ``gone`` also those that are no longer configured."""
-    return _of_kind(connection, "deployment", Deployment, gone, limit, offset)
+    return _of_kind(connection, "deployment", Deployment, gone=gone, limit=limit, offset=offset)
 
 
 def work_queues(
     connection: sqlite3.Connection, *, gone: bool = False, limit: int | None = None, offset: int = 0
 ) -> list[Entry[WorkQueue]]:
     """Return the work queues by name; with ``gone`` also those that are no longer configured."""
-    return _of_kind(connection, "work_queue", WorkQueue, gone, limit, offset)
+    return _of_kind(connection, "work_queue", WorkQueue, gone=gone, limit=limit, offset=offset)
 
 
 def work_pools(
     connection: sqlite3.Connection, *, gone: bool = False, limit: int | None = None, offset: int = 0
 ) -> list[Entry[WorkPool]]:
     """Return the work pools by name; with ``gone`` also those that are no longer configured."""
-    return _of_kind(connection, "work_pool", WorkPool, gone, limit, offset)
+    return _of_kind(connection, "work_pool", WorkPool, gone=gone, limit=limit, offset=offset)
 
 
 # -- overrides by hand -----------------------------------------------------------------------------------------------
