@@ -182,6 +182,10 @@ class RunLog:
                     and event.run.id == run.id
                     and event.run.state_number > run.state_number
                 ):
+                    # What the run logged before this state is told before it.
+                    await self.control.store.flush()
+                    async for chunk in self._lines(run):
+                        yield chunk
                     run = event.run
                     yield self._state(run)
                 elif listener.dropped():

@@ -102,7 +102,8 @@ def near(word: str, known: Iterable[str]) -> str | None:
     if len(word) > 100:
         return None
     plain = {alike(name): name for name in known}
-    found = difflib.get_close_matches(alike(word), plain, n=1, cutoff=0.7)
+    # Two letters changed places in a word of three is a likeness of 2/3: "ulr" must find "url".
+    found = difflib.get_close_matches(alike(word), plain, n=1, cutoff=0.66)
     return plain[found[0]] if found else None
 
 
