@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from tidemill.clock import Clock
+from tidemill.config.keys import NEVER_OVERRIDABLE
 from tidemill.config.settings import Settings
 from tidemill.core.deployments import Deployment
 from tidemill.core.events import RunDeleted
@@ -201,7 +202,8 @@ def _refuse_overrides(deployment: Deployment, given: Mapping[str, Any]) -> None:
     refused = sorted(name for name in given if allowed is not None and name not in allowed)
     if refused:
         may = f"it allows {', '.join(sorted(allowed))}" if allowed else "it allows none"
+        never = NEVER_OVERRIDABLE.get(deployment.flow.entrypoint, frozenset())
+        remedy = "change it in the configuration" if never.intersection(refused) else "list it under overridable"
         raise TidemillError(
-            f"deployment {deployment.name} does not let {', '.join(refused)} be overridden ({may}); "
-            f"list it under overridable in the configuration"
+            f"deployment {deployment.name} does not let {', '.join(refused)} be overridden ({may}); {remedy}"
         )
