@@ -348,6 +348,10 @@ class Live:
         self._thread.start()
         assert self._ready.wait(10)
 
+    def tell_to_stop(self) -> None:
+        """Begin to stop; called inside the mill's thread."""
+        self._stop.set()
+
     def stop(self) -> None:
         """Stop as the daemon does: the control socket goes, the database stays."""
         if self._thread.is_alive():

@@ -11,6 +11,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from edges import DEPLOYMENTS, Mill, opened
 from fakes import FakeClock
 from tidemill.api import app as api_app
@@ -210,3 +212,18 @@ async def test_following_a_run_that_is_deleted_ends(tmp_path: Path, clock: FakeC
         assert (await reader.next())[0] == "state"
         await served.mill.delete_run(run.id)
         assert (await reader.next())[0] == ""
+
+
+async def test_a_client_that_leaves_in_the_middle_of_its_request_is_no_fault(
+    tmp_path: Path, clock: FakeClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with serving(tmp_path, clock) as served:
+        _, writer = await asyncio.open_unix_connection(served.path)
+        head = "POST /api/flow_runs/filter HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        writer.write(f"{head}Content-Length: 100\r\n\r\n{{".encode())
+        writer.close()
+        await writer.wait_closed()
+        # Answered after the request that was broken off.
+        reader = await served.read("/health")
+        assert b"200 OK" in reader.head
+    assert caplog.text == ""

@@ -110,8 +110,10 @@ def test_the_short_id_of_a_list_leads_to_the_run(shell: Shell) -> None:
 
 
 def test_what_is_not_there_is_exit_4_with_near_names(shell: Shell) -> None:
+    finished(shell, name="brisk-otter")
     for argv, words in (
         (("flow-run", "inspect", "nobody"), "nobody"),
+        (("flow-run", "inspect", "brisk-oter"), "did you mean brisk-otter?"),
         (("deployment", "inspect", "bored-dayly"), "did you mean bored-daily?"),
         (("deployment", "run", "bored-dayly"), "did you mean bored-daily?"),
         (("work-queue", "pause", "enery_usage"), "did you mean energy_usage?"),
@@ -135,8 +137,9 @@ def test_logs_show_lines_with_time_and_level(shell: Shell) -> None:
     assert "\x1b" not in out
     assert shell.text("flow-run", "logs", run.id, "--head", "1").endswith("hello\n")
     assert shell.text("flow-run", "logs", run.id, "--tail", "1").endswith("bad\n")
-    errors = shell.text("flow-run", "logs", run.id, "--level", "error", "-o", "json").splitlines()
-    assert [json.loads(line)["message"] for line in errors] == ["bad"]
+    errors = shell.json("flow-run", "logs", run.id, "--level", "error")
+    assert [line["message"] for line in errors] == ["bad"]
+    assert shell.run("flow-run", "logs", run.id, "--tail", "1001")[0] == 2
 
 
 def test_logs_of_more_than_a_page_come_whole(shell: Shell) -> None:
@@ -238,6 +241,33 @@ def test_watching_a_run_ends_as_the_run_ends(shell: Shell, ends_as: StateType, c
     assert found == code, err
     for words in ("Scheduled", "Running", "working", f"{ends_as.value.title()}: so it ended"):
         assert words in out
+
+
+def test_watching_with_json_answers_the_run_as_it_ended(shell: Shell) -> None:
+    mill = shell.daemon.mill
+
+    async def carry() -> None:
+        await mill.events.until(1)
+        await mill.finish(await mill.begin(await mill.get(mill.made[0])))
+
+    ending = shell.daemon.begin(carry())
+    found = shell.json("deployment", "run", "bored-daily", "--watch")
+    ending.result(10)
+    assert found["state"]["type"] == "COMPLETED"
+
+
+def test_watching_a_daemon_that_stops_is_no_success(shell: Shell) -> None:
+    mill = shell.daemon.mill
+
+    async def stop() -> None:
+        await mill.events.until(1)
+        shell.daemon.tell_to_stop()
+
+    ending = shell.daemon.begin(stop())
+    code, _, err = shell.run("deployment", "run", "bored-daily", "--watch")
+    ending.result(10)
+    assert code == 1
+    assert "before the run ended" in err
 
 
 def test_a_deployment_is_paused_and_resumed(shell: Shell) -> None:

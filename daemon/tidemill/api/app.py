@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -89,6 +89,8 @@ def _handler(call: Handler) -> Callable[[Request], Awaitable[Any]]:
             return _problem(status, str(error))
         except (gate.Refusal, HTTPException):
             raise
+        except ClientDisconnect:
+            return _problem(400, "the client went away")  # which nobody reads
         except Exception:
             # What went wrong is for the daemon's log; the answer must not carry values from inside.
             logger.exception("a request failed", extra={"fields": {"path": request.url.path, "method": request.method}})

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import difflib
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
 from tidemill.core.deployments import Deployment, WorkPool, WorkQueue
+from tidemill.core.filters import RunFilter
 from tidemill.core.runs import Artifact, FlowRun
 from tidemill.errors import NotFoundError
 from tidemill.store import artifacts, catalogue, listing, runs
@@ -34,7 +36,10 @@ def flow_run(connection: sqlite3.Connection, text: str) -> FlowRun:
     if not found and len(text) >= MIN_END and set(text.lower()) <= _HEX:
         found = list(listing.by_id_end(connection, text))
     if not found:
-        raise NotFoundError(f'no flow run has the id or name "{text}"; `tidemill flow-run ls` lists them')
+        newest = listing.select(connection, RunFilter())
+        near = difflib.get_close_matches(text.lower(), {run.name for run in newest}, n=NEAR, cutoff=0.75)
+        hint = f"did you mean {' or '.join(near)}?" if near else "`tidemill flow-run ls` lists them"
+        raise NotFoundError(f'no flow run has the id or name "{text}"; {hint}')
     if len(found) > 1 and any(run.name != text for run in found):
         several = ", ".join(f"{run.name} ({run.id})" for run in found[:LISTED])
         raise NotFoundError(f'several flow runs fit "{text}": {several}{", …" if found[LISTED:] else ""}')
@@ -99,8 +104,6 @@ def artifact(connection: sqlite3.Connection, text: str, version: int | None) -> 
 
 def not_found(kind: str, text: str, names: Iterable[str]) -> str:
     """Return the sentence for what is not there, with near names or some that are there."""
-    import difflib
-
     known = sorted(names)
     forms = {alike(name): name for name in known}
     near = difflib.get_close_matches(alike(text.rpartition("/")[2]), forms, n=NEAR)

@@ -188,7 +188,7 @@ def run_now(session: Session) -> int:
         return EXIT_OK
     if not session.json:
         print(f"{run['name']} ({run['id'][-8:]}) of {found['name']}", flush=True)
-    return flow_runs.follow(session, run["id"], quiet=False)
+    return flow_runs.watch(session, run["id"])
 
 
 def pause_one(session: Session) -> None:

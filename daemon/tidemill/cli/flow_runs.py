@@ -16,6 +16,7 @@ LEVELS = {"DEBUG": 10, "INFO": 20, "WARNING": 30, "ERROR": 40, "CRITICAL": 50}
 UPCOMING_SHARE = 4
 UPCOMING_MOST = 5
 PAGE = 500
+MOST_TAIL = 1000
 
 COLUMNS = (
     text.Column("ID"),
@@ -47,7 +48,7 @@ def add(commands: Any, name: str, line: str, common: argparse.ArgumentParser) ->
     logs.add_argument("--level", choices=tuple(LEVELS), type=str.upper, help="only lines of at least this level")
     ends = logs.add_mutually_exclusive_group()
     ends.add_argument("--head", type=count, metavar="N", help="only the first N lines")
-    ends.add_argument("--tail", type=count, metavar="N", help="only the last N lines")
+    ends.add_argument("--tail", type=tail, metavar="N", help="only the last N lines (at most 1000)")
     cancel = verbs.add_parser("cancel", help="cancel a run that has not ended", parents=[common])
     cancel.add_argument("--reason", default="cancelled by hand", metavar="TEXT", help="kept in the run's history")
     retry = verbs.add_parser("retry", help="run a finished run again", parents=[common])
@@ -63,6 +64,13 @@ def limit(value: str) -> int:
     number = count(value)
     if number > 200:
         raise argparse.ArgumentTypeError("at most 200; page with --offset")
+    return number
+
+
+def tail(value: str) -> int:
+    number = count(value)
+    if number > MOST_TAIL:
+        raise argparse.ArgumentTypeError(f"at most {MOST_TAIL}; leave it out for all lines")
     return number
 
 
@@ -221,11 +229,15 @@ def show_logs(session: Session) -> int:
         if args.head:
             raise TidemillError("--head and --follow do not go together")
         return follow(session, run["id"], level=level, tail=args.tail)
-    lines = 0
-    for each in _log_lines(session, run["id"], level, args.head, args.tail):
-        lines += 1
+    found = _log_lines(session, run["id"], level, args.head, args.tail)
+    if session.json:
+        session.show(list(found))
+        return EXIT_OK
+    silent = True
+    for each in found:
+        silent = False
         _print_line(session, each)
-    if not session.json and not lines:
+    if silent:
         why = "it has not started" if run["start_time"] is None else "nothing was printed or logged"
         session.note(f"no log lines of {run['name']}: {why}")
     return EXIT_OK
@@ -233,7 +245,7 @@ def show_logs(session: Session) -> int:
 
 def _log_lines(session: Session, run_id: str, level: int | None, head: int | None, tail: int | None) -> Any:
     if tail:
-        yield from session.get(f"/flow_runs/{run_id}/logs", level=level, limit=min(tail, PAGE), tail="true")
+        yield from session.get(f"/flow_runs/{run_id}/logs", level=level, limit=tail, tail="true")
         return
     after, left = 0, head
     while left is None or left > 0:
@@ -246,22 +258,33 @@ def _log_lines(session: Session, run_id: str, level: int | None, head: int | Non
         left = None if left is None else left - len(page)
 
 
-def follow(
-    session: Session, run_id: str, *, level: int | None = None, tail: int | None = None, quiet: bool = True
-) -> int:
-    """Print a run's log and, unless ``quiet``, its states until it has ended; return EXIT_FAILED where it failed."""
-    ended: dict[str, Any] | None = None
+def follow(session: Session, run_id: str, *, level: int | None = None, tail: int | None = None) -> int:
+    """Print a run's log until it has ended."""
     for event, data in session.stream("/logs/stream", flow_run_id=run_id, level=level, tail=tail):
         if event == "log":
             _print_line(session, data)
-        elif event == "state" and not quiet:
-            _print_state(session, data)
         elif event == "end":
-            ended = data
-    if ended is None:
-        session.note("the daemon ended the stream before the run ended; look again with `tidemill flow-run inspect`")
-        return EXIT_FAILED
-    return EXIT_OK if quiet or ended["state_type"] == "COMPLETED" else EXIT_FAILED
+            return EXIT_OK
+    return _cut_off(session)
+
+
+def watch(session: Session, run_id: str) -> int:
+    """Print a run's log and states until it has ended, or with JSON the run then; EXIT_FAILED unless it completed."""
+    for event, data in session.stream("/logs/stream", flow_run_id=run_id):
+        if event == "end":
+            if session.json:
+                session.show(data)
+            return EXIT_OK if data["state_type"] == "COMPLETED" else EXIT_FAILED
+        if event == "log" and not session.json:
+            _print_line(session, data)
+        elif event == "state" and not session.json:
+            _print_state(data)
+    return _cut_off(session)
+
+
+def _cut_off(session: Session) -> int:
+    session.note("the daemon ended the stream before the run ended; look again with `tidemill flow-run inspect`")
+    return EXIT_FAILED
 
 
 def _print_line(session: Session, line: dict[str, Any]) -> None:
@@ -274,10 +297,7 @@ def _print_line(session: Session, line: dict[str, Any]) -> None:
     print(f"{when:%H:%M:%S}.{when.microsecond // 1000:03d} {level:<8} {message}", flush=True)
 
 
-def _print_state(session: Session, state: dict[str, Any]) -> None:
-    if session.json:
-        session.show_line(state)
-        return
+def _print_state(state: dict[str, Any]) -> None:
     when = times.parse(state["timestamp"]).astimezone()
     message = f": {text.clean(state['message'])}" if state["message"] else ""
     print(

@@ -23,9 +23,10 @@ exit codes:
   4   nothing has that name or id
   78  the configuration, the state directory or the database cannot be used
 
-The daemon is found by --api or TIDEMILL_API_URL, by --state-dir, else at /run/tidemill/control.sock,
-$XDG_RUNTIME_DIR/tidemill/control.sock and ~/.local/state/tidemill/control.sock. While it is down,
-reads go to its database, for its owner and root.
+The daemon is found by --api or TIDEMILL_API_URL, by --state-dir, else at
+/run/tidemill/control.sock, $XDG_RUNTIME_DIR/tidemill/control.sock and
+~/.local/state/tidemill/control.sock. While it is down, reads go to its
+database, for its owner and root.
 """
 
 # The commands: module and one line of help. A module is imported when its command is called.
