@@ -96,7 +96,20 @@ class SubflowEnded(_Told, frozen=True, kw_only=True, tag="subflow_ended"):
     state: State
 
 
-Report = LogReport | ArtifactReport | TaskReport | CacheReport | SlotsReleased | EventReport | SubflowEnded
+class ProcessReport(_Told, frozen=True, kw_only=True, tag="process"):
+    """The attempt has started a process, the leader of its own group, which must not outlive the attempt.
+
+    With ``birth``, in clock ticks since the boot of that id, a later daemon knows it again: a pid alone comes again.
+    """
+
+    pid: int
+    birth: int
+    boot_id: str
+
+
+Report = (
+    ProcessReport | LogReport | ArtifactReport | TaskReport | CacheReport | SlotsReleased | EventReport | SubflowEnded
+)
 
 
 # --- questions ------------------------------------------------------------------------------------------------------

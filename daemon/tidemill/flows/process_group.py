@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
+from tidemill.flows import process_table
 from tidemill.sdk.lines import LineSplitter
 
 STDOUT, STDERR = 1, 2
@@ -202,15 +203,6 @@ class ProcessGroup:
 def _members(group: int) -> bool:
     """Say whether /proc shows a process of the group that has not ended; without /proc, yes."""
     try:
-        entries = [entry for entry in Path("/proc").iterdir() if entry.name.isdecimal()]
+        return any(each.group == group and not each.dead for each in process_table.processes())
     except OSError:
         return True
-    for entry in entries:
-        try:
-            # The name in brackets may hold anything; what follows its last bracket is state, parent, group, …
-            state, _, its_group, *_ = (entry / "stat").read_bytes().rpartition(b")")[2].split()
-        except (OSError, ValueError):
-            continue
-        if int(its_group) == group and state not in {b"Z", b"X"}:
-            return True
-    return False

@@ -24,6 +24,7 @@ class MemoryRecorder:
         self.secrets = dict(secrets or {})
         self.logs: list[LogReport] = []
         self.artifacts: list[ArtifactReport] = []
+        self.others: list[Report] = []
 
     @property
     def messages(self) -> list[str]:
@@ -33,8 +34,10 @@ class MemoryRecorder:
     def report(self, report: Report) -> None:
         if isinstance(report, LogReport):
             self.logs.append(report)
-        else:
+        elif isinstance(report, ArtifactReport):
             self.artifacts.append(msgspec.structs.replace(report, data=msgspec.json.decode(canonical(report.data))))
+        else:
+            self.others.append(report)
 
     async def flush(self) -> None:
         """Everything is where it will ever be."""

@@ -24,7 +24,7 @@ from tidemill.services.dispatcher import Dispatcher
 from tidemill.services.lateness import Lateness
 from tidemill.services.missed import MissedFires
 from tidemill.services.orchestrator import Orchestrator
-from tidemill.services.recovery import Recovered, recover
+from tidemill.services.recovery import EndOrphans, Recovered, recover
 from tidemill.services.retention import Janitor
 from tidemill.services.scheduler import Scheduler
 from tidemill.services.status import Status
@@ -49,6 +49,7 @@ class House:
         recorder: Callable[[FlowRun], RunRecorder],
         check_parameters: Callable[[Deployment, Mapping[str, Any]], None],
         last_alive: datetime | None,
+        end_orphans: EndOrphans | None = None,
         slice_s: float = SLICE_S,
     ) -> None:
         self.store = store
@@ -56,6 +57,7 @@ class House:
         self.clock = clock
         self.bus = EventBus()
         self.last_alive = last_alive
+        self._end_orphans = end_orphans
         owner = ids.new(clock.now())
         self.timekeeper = Timekeeper(clock, last_alive=last_alive)
         self.orchestrator = Orchestrator(store=store, clock=clock, ids=ids, owner=owner)
@@ -130,7 +132,13 @@ class House:
     async def recover(self) -> Recovered:
         """Deal with what an earlier daemon left, and with what was missed since; before anything new starts."""
         now = self.clock.now()
-        recovered = await recover(self.orchestrator, self.catalogue, now=now, last_alive=self.last_alive)
+        recovered = await recover(
+            self.orchestrator,
+            self.catalogue,
+            now=now,
+            last_alive=self.last_alive,
+            end_orphans=self._end_orphans,
+        )
         await self.scheduler.load(now)
         if self.last_alive is not None and self.timekeeper.held is None and self.last_alive < now:
             await self.missed.make_up(self.last_alive, now)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 
 import msgspec
@@ -15,7 +16,10 @@ from tidemill.core.states import State, StateType
 from tidemill.core.transitions import conclude, enter
 from tidemill.services.catalogue import Catalogue
 from tidemill.services.orchestrator import Orchestrator
+from tidemill.services.orphans import Ended
 from tidemill.store import runs as stored_runs
+
+EndOrphans = Callable[[Sequence[FlowRun]], Awaitable[Mapping[str, Ended]]]
 
 logger = logging.getLogger("tidemill.recovery")
 
@@ -30,20 +34,33 @@ class Recovered(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def recover(
-    orchestrator: Orchestrator, catalogue: Catalogue, *, now: datetime, last_alive: datetime | None
+    orchestrator: Orchestrator,
+    catalogue: Catalogue,
+    *,
+    now: datetime,
+    last_alive: datetime | None,
+    end_orphans: EndOrphans | None = None,
 ) -> Recovered:
     """Deal with every run that an earlier daemon on this database left unfinished; return what was done.
 
     PENDING goes back in line with no retry spent. RUNNING is CRASHED with the reason, or awaits a retry where its
-    deployment says ``on_crash = "retry"``. CANCELLING is CANCELLED.
+    deployment says ``on_crash = "retry"``. CANCELLING is CANCELLED. What they had started is ended before; a run of
+    which something cannot be ended is not tried again.
     """
-    runs = await orchestrator.store.read(stored_runs.unfinished)
+    unfinished = await orchestrator.store.read(stored_runs.unfinished)
+    runs = [run for run in unfinished if run.owner != orchestrator.owner and run.state.type is not StateType.PAUSED]
+    orphans = await end_orphans(runs) if end_orphans is not None else {}
     counts = {"rescheduled": 0, "crashed": 0, "retried": 0, "cancelled": 0}
     changes: list[tuple[FlowRun, Transition]] = []
     for run in runs:
-        if run.owner == orchestrator.owner or run.state.type is StateType.PAUSED:
-            continue
-        kind, transition = _decide(run, orchestrator, catalogue, now, last_alive)
+        kind, transition = _decide(
+            run,
+            orchestrator=orchestrator,
+            catalogue=catalogue,
+            now=now,
+            last_alive=last_alive,
+            orphans=orphans.get(run.id, Ended()),
+        )
         counts[kind] += 1
         changes.append((run, transition))
     await orchestrator.change_all(changes)
@@ -60,7 +77,13 @@ async def recover(
 
 
 def _decide(
-    run: FlowRun, orchestrator: Orchestrator, catalogue: Catalogue, now: datetime, last_alive: datetime | None
+    run: FlowRun,
+    *,
+    orchestrator: Orchestrator,
+    catalogue: Catalogue,
+    now: datetime,
+    last_alive: datetime | None,
+    orphans: Ended,
 ) -> tuple[str, Transition]:
     if run.state.type is StateType.PENDING:
         state = State(
@@ -74,15 +97,25 @@ def _decide(
     outcome = Outcome(
         type=StateType.CRASHED,
         name="Crashed",
-        message=f"the daemon ended while it ran (killed, crashed or lost power){alive}",
+        message=f"the daemon ended while it ran (killed, crashed or lost power){alive}{_told(orphans)}",
     )
     deployment = catalogue.deployments.get(run.deployment or "")
+    on_crash = deployment.on_crash if deployment is not None and not orphans.left else OnCrash.FAIL
     transition = conclude(
         run,
         outcome,
         now,
         retry=deployment.retry if deployment is not None else RetryPolicy(),
-        on_crash=deployment.on_crash if deployment is not None else OnCrash.FAIL,
+        on_crash=on_crash,
         source=orchestrator.ids.random,
     )
     return "retried" if transition.run.state.type is StateType.SCHEDULED else "crashed", transition
+
+
+def _told(orphans: Ended) -> str:
+    if orphans.left:
+        return f"; it left processes behind that cannot be ended: {', '.join(map(str, orphans.left))}"
+    if orphans.count:
+        what = "a process" if orphans.count == 1 else f"{orphans.count} processes"
+        return f"; it left {what} behind, ended before anything new started"
+    return ""

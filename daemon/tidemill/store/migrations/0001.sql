@@ -181,6 +181,17 @@ CREATE TABLE log (
 
 CREATE INDEX log_of_run ON log (run);
 
+-- Processes that attempts started and that have not ended as far as is known: what a daemon that died leaves behind.
+-- `birth` is in clock ticks since the boot of that id: a pid is given out again.
+CREATE TABLE process (
+    run     INTEGER NOT NULL,
+    attempt INTEGER NOT NULL,
+    pid     INTEGER NOT NULL,
+    birth   INTEGER NOT NULL,
+    boot_id TEXT NOT NULL,
+    PRIMARY KEY (run, attempt, pid)
+) STRICT, WITHOUT ROWID;
+
 -- JSON documents by key and version. They outlive their run.
 CREATE TABLE artifact (
     number      INTEGER PRIMARY KEY,
