@@ -24,7 +24,7 @@ from typing import Any
 from tidemill import __version__, systemd
 from tidemill.api import places, sockets
 from tidemill.clock import SystemClock
-from tidemill.config import Loaded, load, load_last_good, resolve_secret, save_last_good
+from tidemill.config import Loaded, LogLevel, load, load_last_good, resolve_secret, save_last_good
 from tidemill.core.deployments import FlowKind, WorkPool
 from tidemill.errors import EXIT_OK, ConfigError, TidemillError
 from tidemill.flows.builtins import BuiltinFlow, builtins
@@ -35,6 +35,7 @@ from tidemill.sdk import capture
 from tidemill.services.catalogue import Catalogue
 from tidemill.services.fitness import ParameterCheck, builtin_faults, entrypoint_faults
 from tidemill.services.house import House
+from tidemill.services.orphans import Orphans
 from tidemill.services.recorder import RecorderHouse
 from tidemill.store import Store, catalogue, instance
 from tidemill.store.lock import StateLock
@@ -210,6 +211,8 @@ class Daemon:
             tell=self._log.output if settings.log.run_output else lambda lines: None,
             publish=lambda events: house.bus.publish(events),  # noqa: PLW0108 - there is no house yet
             lines_per_second=settings.log.max_lines_per_second,
+            tell_tasks=lambda events: house.bus.publish_task_runs(events),  # noqa: PLW0108
+            tasks_wanted=lambda: house.bus.task_runs_wanted,
         )
         house = House(
             store=store,
@@ -220,8 +223,11 @@ class Daemon:
             recorder=self._recorders.recorder,
             check_parameters=ParameterCheck(self._flows, signatures),
             last_alive=last_alive,
+            end_orphans=Orphans(store=store, clock=self._clock).end,
         )
         house.bus.listen(self._log.write)
+        if settings.log.level is LogLevel.DEBUG:
+            house.bus.listen_to_task_runs(self._log.write)
         status = house.status
         status.config_file = str(self._config)
         status.config_faults = self._faults

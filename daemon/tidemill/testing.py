@@ -193,7 +193,7 @@ class SilentRecorder:
     async def ask(self, question: Question) -> Any:
         raise TidemillError("a scripted run has nothing to ask")
 
-    async def settle(self) -> str | None:
+    async def settle(self, outcome: Outcome) -> str | None:
         return None
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+from typing import Any
+
 import msgspec
 
-from tidemill.core.runs import Artifact, FlowRun, SkippedFire
+from tidemill.core.runs import Artifact, FlowRun, SkippedFire, TaskRun
 from tidemill.core.states import State
 
 
@@ -36,4 +39,22 @@ class FiresSkipped(msgspec.Struct, frozen=True):
     skipped: SkippedFire
 
 
-Event = RunChanged | RunDeleted | ArtifactStored | FiresSkipped
+class TaskRunChanged(msgspec.Struct, frozen=True):
+    """A task run of ``run`` is in another state than before; states that it passed through quickly are not told."""
+
+    run: FlowRun
+    task: TaskRun
+
+
+class Emitted(msgspec.Struct, frozen=True, kw_only=True):
+    """The code of ``run`` says that something happened."""
+
+    run: FlowRun
+    event: str
+    resource: dict[str, Any]
+    payload: dict[str, Any] | None
+    occurred: datetime
+    id: str
+
+
+Event = RunChanged | RunDeleted | ArtifactStored | FiresSkipped | TaskRunChanged | Emitted

@@ -36,11 +36,13 @@ class FlowRun(msgspec.Struct, frozen=True, kw_only=True):
     retries_used: int = 0
     owner: str | None = None  # boot id of the daemon that took it
     created: datetime
-    created_by: str = "schedule"  # schedule, person, backfill, crash
+    created_by: str = "schedule"  # schedule, person, backfill, crash; parent (a subflow), flow (run_deployment), script
     start_time: datetime | None = None
     end_time: datetime | None = None
     run_time_s: float = 0.0  # of all attempts
     idempotency_key: str | None = None
+    parent_run_id: str | None = None  # the run that began it (a subflow) or asked for it
+    parent_task_run_id: str | None = None  # the task run that stands for it in the parent
 
 
 class Transition(msgspec.Struct, frozen=True, kw_only=True):

@@ -29,7 +29,7 @@ class _Said(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbi
     pass
 
 
-class ScriptBegins(_Said):
+class ScriptBegins(_Said, frozen=True, kw_only=True):
     """A script calls its flow. ``key`` is a new UUID of its own: the same key begins the same run, once."""
 
     key: str
@@ -39,7 +39,7 @@ class ScriptBegins(_Said):
     tags: tuple[str, ...] = ()
 
 
-class ScriptBegun(_Said):
+class ScriptBegun(_Said, frozen=True, kw_only=True):
     """The run is RUNNING and durable. ``session`` is to be shown with all that follows."""
 
     id: str
@@ -51,7 +51,7 @@ class ScriptBegun(_Said):
     heartbeat_s: float
 
 
-class ScriptReports(_Said):
+class ScriptReports(_Said, frozen=True, kw_only=True):
     """Reports in their order; none: a sign of life. ``number`` counts a session's bodies from 1, without gaps."""
 
     session: str
@@ -59,14 +59,14 @@ class ScriptReports(_Said):
     reports: tuple[Report, ...] = ()
 
 
-class ScriptHeard(_Said):
+class ScriptHeard(_Said, frozen=True, kw_only=True):
     """All is durable. ``cancel``: why the script is to end; ``problem``: what could not be kept, in words."""
 
     cancel: str | None = None
     problem: str | None = None
 
 
-class ScriptAsks(_Said):
+class ScriptAsks(_Said, frozen=True, kw_only=True):
     """A question. ``number`` is the script's own for it: asking again under it waits on, and asks nothing anew."""
 
     session: str
@@ -75,7 +75,7 @@ class ScriptAsks(_Said):
     wait_s: float = LONGEST_WAIT_S
 
 
-class ScriptAnswer(_Said):
+class ScriptAnswer(_Said, frozen=True, kw_only=True):
     """``answered`` False: not yet, ask again. ``error``: why there is no answer, in words."""
 
     answered: bool = True
@@ -84,7 +84,7 @@ class ScriptAnswer(_Said):
     cancel: str | None = None
 
 
-class ScriptEnds(_Said):
+class ScriptEnds(_Said, frozen=True, kw_only=True):
     """The last reports, and the terminal state in which the script's flow ended."""
 
     session: str

@@ -6,41 +6,66 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 
-from tidemill.core.events import Event
+from tidemill.core.events import Event, TaskRunChanged
 
 Hear = Callable[[Sequence[Event]], None]
 
 
 class EventBus:
-    """Tells each committed group's events to its listeners, on the loop, right after the commit."""
+    """Tells each committed group's events to its listeners, on the loop, right after the commit.
+
+    Task runs change thousands of times a second: who wants to hear of them says so, and where nobody does they are not
+    told at all.
+    """
 
     def __init__(self) -> None:
         self._listeners: list[Hear] = []
+        self._task_listeners: list[Hear] = []
+
+    @property
+    def task_runs_wanted(self) -> bool:
+        """Whether somebody listens to the changes of task runs."""
+        return bool(self._task_listeners)
 
     def publish(self, events: Sequence[Event]) -> None:
         """Tell ``events`` to every listener, in the order in which they came to listen."""
         for hear in self._listeners:
             hear(events)
 
+    def publish_task_runs(self, events: Sequence[TaskRunChanged]) -> None:
+        """Tell changes of task runs, which are durable or soon will be, to those who want them."""
+        for hear in self._task_listeners:
+            hear(events)
+
+    def listen_to_task_runs(self, hear: Hear) -> Callable[[], None]:
+        """Call ``hear`` with changes of task runs from now on; the returned function ends it."""
+        self._task_listeners.append(hear)
+        return lambda: self._task_listeners.remove(hear)
+
     def listen(self, hear: Hear) -> Callable[[], None]:
         """Call ``hear`` with every group from now on; the returned function ends it. ``hear`` must not wait."""
         self._listeners.append(hear)
         return lambda: self._listeners.remove(hear)
 
-    def subscribe(self, *, backlog: int = 1000) -> Subscription:
-        """Return the events from now on as an async iterator that holds at most ``backlog`` unread ones."""
-        return Subscription(self, backlog)
+    def subscribe(self, *, backlog: int = 1000, task_runs: bool = False) -> Subscription:
+        """Return the events from now on as an async iterator that holds at most ``backlog`` unread ones.
+
+        ``task_runs``: those of task runs, too.
+        """
+        return Subscription(self, backlog, task_runs=task_runs)
 
 
 class Subscription:
     """Events for one slow reader. When it falls behind by more than its backlog the oldest are dropped and counted."""
 
-    def __init__(self, bus: EventBus, backlog: int) -> None:
+    def __init__(self, bus: EventBus, backlog: int, *, task_runs: bool = False) -> None:
         self.dropped = 0
         self._unread: deque[Event] = deque(maxlen=backlog)
         self._more = asyncio.Event()
         self._closed = False
-        self._leave = bus.listen(self._hear)
+        self._leave = [bus.listen(self._hear)]
+        if task_runs:
+            self._leave.append(bus.listen_to_task_runs(self._hear))
 
     def _hear(self, events: Sequence[Event]) -> None:
         room = (self._unread.maxlen or 0) - len(self._unread)
@@ -52,7 +77,8 @@ class Subscription:
         """End the iteration, also for a reader that waits."""
         if not self._closed:
             self._closed = True
-            self._leave()
+            for leave in self._leave:
+                leave()
             self._more.set()
 
     async def __aiter__(self) -> AsyncIterator[Event]:

@@ -1,174 +1,268 @@
-"""The recorder of runs inside the daemon: what flow code reports becomes log rows, log lines and artifacts."""
+"""The recorder of runs inside the daemon: what flow code reports becomes rows, log lines, artifacts and events.
+
+What is reported is checked and masked in the thread that reports it, so that the maker hears at once of what cannot be
+kept, and taken over by the loop in order (services/intake.py). Questions go to services/answers.py.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import threading
-from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
+
+import msgspec
+from msgspec.structs import replace
 
 from tidemill.clock import Clock
 from tidemill.core.deployments import SecretRef
-from tidemill.core.events import ArtifactStored, Event
-from tidemill.core.reports import ArtifactReport, LogReport, Question, Report
-from tidemill.core.runs import Artifact, FlowRun, LogRow
-from tidemill.errors import TidemillError
+from tidemill.core.events import ArtifactStored, Emitted, Event, TaskRunChanged
+from tidemill.core.ports import Outcome
+from tidemill.core.reports import (
+    ArtifactReport,
+    CacheReport,
+    EventReport,
+    LogReport,
+    ProcessReport,
+    Question,
+    Report,
+    SecretQuestion,
+    SlotsReleased,
+    SubflowEnded,
+    TaskReport,
+)
+from tidemill.core.runs import Artifact, FlowRun, LogRow, TaskRun
+from tidemill.core.states import State, StateType
+from tidemill.errors import StoreUnavailableError, TidemillError
 from tidemill.ids import Ids
 from tidemill.sdk.canonical import canonical
-from tidemill.store import Store, artifacts, logs
+from tidemill.services.intake import AGAIN_S, Intake
+from tidemill.store import Store, artifacts, processes, task_cache
+from tidemill.store.processes import RunProcess
 from tidemill.telemetry.floods import FloodGate
 from tidemill.telemetry.redaction import Redactor
 
 # Lines that flow code may report at once; a burst beyond it is cut at the rate of ``[log] max_lines_per_second``.
 BURST = 1_000
 LONGEST_LINE = 32 * 1024
+LONGEST_TEXT = 4 * 1024  # a task run's name, a state's message
+MOST_TAGS = 100
+STATE_DATA_BYTES = 64 * 1024
+EVENT_BYTES = 64 * 1024
+CACHED_BYTES = 1024 * 1024
+UUID_LENGTH = 36
 
 
-class RunLogs:
-    """Takes lines of all runs from any thread, in order, to the database's log lane and whoever listens.
+class Answering(Protocol):
+    """Who answers an attempt's questions and hears of what it gives back."""
 
-    Lines of other threads are gathered and taken over by the loop in groups: a million printed lines are a few thousand
-    wake-ups, not a million.
-    """
+    async def answer(self, recorder: DaemonRecorder, question: Question) -> Any:
+        """Return the answer; raises a TidemillError that says why not."""
+        ...
 
-    def __init__(
-        self, *, store: Store, redactor: Redactor, tell: Callable[[Sequence[tuple[FlowRun, LogRow]]], None]
-    ) -> None:
-        self._store = store
-        self._redactor = redactor
-        self._tell = tell
-        self._loop = asyncio.get_running_loop()
-        self._thread = threading.get_ident()
-        self._gathered: deque[tuple[FlowRun, LogRow]] = deque()
-        self._called = False
-        self._lock = threading.Lock()
+    def release(self, recorder: DaemonRecorder, lease: str) -> None:
+        """Take slots back."""
+        ...
 
-    def take(self, run: FlowRun, report: LogReport) -> None:
-        """Take one line; callable from any thread."""
-        message = self._redactor.text(report.message)
-        if len(message) > LONGEST_LINE:
-            message = f"{message[:LONGEST_LINE]} … [{len(message) - LONGEST_LINE} characters cut]"
-        row = LogRow(
-            run=run.seq,
-            run_id=run.id,
-            at=report.at,
-            level=report.level,
-            logger=report.logger,
-            message=message,
-            task_run_id=report.task_run_id,
-        )
-        with self._lock:
-            self._gathered.append((run, row))
-            if self._called:
-                return
-            self._called = True
-        if threading.get_ident() == self._thread:
-            self._loop.call_soon(self.drain)
-        else:
-            try:
-                self._loop.call_soon_threadsafe(self.drain)
-            except RuntimeError:
-                return  # the loop is closed: an abandoned thread outlived the daemon's work
+    def subflow_ended(self, recorder: DaemonRecorder, ended: SubflowEnded) -> None:
+        """Take note of a subflow's end."""
+        ...
 
-    def drain(self) -> None:
-        """Hand over what was gathered."""
-        with self._lock:
-            lines = list(self._gathered)
-            self._gathered.clear()
-            self._called = False
-        for _, row in lines:
-            self._store.post(logs.LOGS, row)
-        if lines:
-            self._tell(lines)
+    async def attempt_ends(self, recorder: DaemonRecorder, outcome: Outcome) -> None:
+        """End what the attempt began and left open; its end is about to be recorded."""
+        ...
 
 
 class DaemonRecorder:
-    """The recorder of one attempt."""
+    """The recorder of one attempt. Once it is closed, reports are refused without a word: the attempt is fenced."""
 
-    __slots__ = ("_artifacts", "_closed", "_gate", "_house", "run")
+    __slots__ = (
+        "_closed",
+        "_dropped_tasks",
+        "_gate",
+        "_house",
+        "_kept",
+        "_open_tasks",
+        "_processes",
+        "_told_tasks",
+        "run",
+        "sealed",
+        "subflows",
+    )
 
     def __init__(self, house: RecorderHouse, run: FlowRun) -> None:
         self.run = run
+        self.subflows: dict[str, FlowRun] = {}  # that this attempt began and that have not ended
+        self.sealed = False
         self._house = house
         self._gate: FloodGate | None = None
-        self._artifacts: list[asyncio.Future[Artifact]] | None = None
+        self._kept: list[asyncio.Future[Artifact]] | None = None
+        self._open_tasks: dict[str, tuple[FlowRun, TaskRun]] = {}
+        self._told_tasks = False
+        self._processes = False
+        self._dropped_tasks = 0
         self._closed = False
 
+    # -- the port ----------------------------------------------------------------------------------------------------
+
     def report(self, report: Report) -> None:
-        """Take a report; those of an attempt that has ended are refused without a word (it is fenced)."""
+        """Take a report, from any thread. Raises ``ValueError`` for what cannot be kept."""
         if self._closed:
             return
         if isinstance(report, LogReport):
             self._line(report)
-        else:
-            self._artifact(report)
+            return
+        run = self._run_of(report)
+        if run is not None:
+            told: object = report
+            if isinstance(report, TaskReport):
+                told = self._house.task_run(run, report)
+            elif isinstance(report, ArtifactReport):
+                told = self._house.artifact(run, report)
+            elif isinstance(report, CacheReport):
+                told = self._house.cached(report)
+            elif isinstance(report, EventReport):
+                told = self._house.emitted(run, report)
+            if told is not None:
+                self._house.intake.put(self, run, told)
 
     async def flush(self) -> None:
         """Return when everything reported so far is durable."""
-        self._house.logs.drain()
+        self._house.intake.drain()
+        self._house.intake.send_tasks()
         await self._house.store.flush()
 
     async def ask(self, question: Question) -> Any:
-        """Answer a question of the flow's code."""
-        value = self._house.secret(question.ref)
-        self._house.redactor.add(value)
-        return value
+        """Answer a question of the flow's code; what it reported before is taken over first."""
+        if isinstance(question, SecretQuestion):
+            return self._house.reveal(question.ref)
+        if self._closed:
+            raise TidemillError(f"the attempt of flow run {self.run.name} that asks has ended")
+        self._house.intake.drain()
+        answering = self._house.answering
+        if answering is None:
+            raise TidemillError("nobody is there to answer")
+        return await answering.answer(self, question)
 
-    async def settle(self) -> str | None:
-        """End the attempt's reports; return what could not be kept, in words."""
+    async def settle(self, outcome: Outcome) -> str | None:
+        """End the attempt's reports and make them durable; return what could not be kept, in words."""
+        house = self._house
         self._closed = True
         if self._gate is not None:
             dropped = self._gate.close()
             if dropped:
-                self._house.logs.take(self.run, self._house.dropped(dropped))
+                house.intake.put(self, self.run, house.dropped(self.run, f"{dropped} lines dropped"))
+        house.intake.drain()
+        self.sealed = True
+        if house.answering is not None:
+            await house.answering.attempt_ends(self, outcome)
+        if self._open_tasks:
+            self._end_tasks(outcome)
+        if self._dropped_tasks:
+            text = f"{self._dropped_tasks} task runs were not kept: more than the database could take"
+            house.intake.put(self, self.run, house.dropped(self.run, text))
+        if self._told_tasks:
+            await self._tasks_sent()
         problem = None
-        for future in self._artifacts or ():
+        for future in self._kept or ():
             try:
                 await future
             except TidemillError as error:
                 problem = f"an artifact could not be kept: {error}"
+        if self._processes:
+            house.store.post(processes.PROCESSES_ENDED, (self.run.seq, self.run.attempt))
         return problem
 
+    # -- what the intake hands over ----------------------------------------------------------------------------------
+
+    def take_over(self, run: FlowRun, told: object) -> bool:
+        """Deal with what was reported, on the loop and in order; False: it is refused."""
+        house = self._house
+        match told:
+            case TaskRun():
+                self._told_tasks = True
+                if told.state.is_terminal:
+                    self._open_tasks.pop(told.id, None)
+                else:
+                    self._open_tasks[told.id] = (run, told)
+            case Artifact():
+                house.intake.send_tasks()
+                self._keep(told)
+            case _Update():
+                house.intake.send_tasks()
+                house.store.post(artifacts.UPDATE_ARTIFACTS, told.artifact)
+            case task_cache.Cached():
+                house.publish_cached(told)
+            case SlotsReleased() if house.answering is not None:
+                house.answering.release(self, told.lease)
+            case SubflowEnded() if house.answering is not None:
+                house.answering.subflow_ended(self, told)
+            case Emitted():
+                house.publish([told])
+            case ProcessReport():
+                self._processes = True
+                process = RunProcess(self.run.seq, self.run.attempt, told.pid, told.birth, told.boot_id)
+                house.store.post(processes.PROCESS_STARTED, process)
+        return True
+
+    def dropped_task(self) -> None:
+        """Count a task run that was not kept."""
+        self._dropped_tasks += 1
+
+    # -- one kind at a time ------------------------------------------------------------------------------------------
+
+    def _run_of(self, report: Report) -> FlowRun | None:
+        """Return the run that a report is of; None: a subflow that has ended, or that this attempt never began."""
+        own = getattr(report, "flow_run_id", None)
+        if own is None or own == self.run.id or isinstance(report, SubflowEnded):
+            return self.run
+        return self.subflows.get(own)
+
     def _line(self, report: LogReport) -> None:
+        run = self._run_of(report)
+        if run is None:
+            return
         gate = self._gate
         if gate is None:
             gate = self._gate = self._house.gate()
         admitted, dropped = gate.pass_one()
         if dropped:
-            self._house.logs.take(self.run, self._house.dropped(dropped))
+            self._house.intake.put(self, self.run, self._house.dropped(self.run, f"{dropped} lines dropped"))
         if admitted:
-            self._house.logs.take(self.run, report)
+            self._house.intake.put(self, run, self._house.line(run, report))
 
-    def _artifact(self, report: ArtifactReport) -> None:
-        house = self._house
-        now = house.clock.now()
-        artifact = Artifact(
-            id=house.ids.new(now),
-            key=report.key,
-            version=0,
-            type=report.type,
-            text=canonical(house.redactor.value(report.data)),
-            description=house.redactor.text(report.description) if report.description else report.description,
-            run_id=self.run.id,
-            task_run_id=report.task_run_id,
-            deployment=self.run.deployment,
-            created=now,
-            keep_versions=report.keep_versions,
-            new_version=report.new_version,
-        )
-        if threading.get_ident() == house.thread:
-            self._submit(artifact)
-        else:
-            house.loop.call_soon_threadsafe(self._submit, artifact)
-
-    def _submit(self, artifact: Artifact) -> None:
-        if self._artifacts is None:
-            self._artifacts = []
+    def _keep(self, artifact: Artifact) -> None:
+        if self._kept is None:
+            self._kept = []
         future = self._house.store.submit(artifacts.ARTIFACTS, artifact)
         future.add_done_callback(lambda done: self._house.tell_artifact(artifact, done))
-        self._artifacts.append(future)
+        self._kept.append(future)
+
+    def _end_tasks(self, outcome: Outcome) -> None:
+        """A task run does not outlive its flow run, whatever its code goes on to do."""
+        house = self._house
+        kind = StateType.CANCELLED if outcome.type is StateType.CANCELLED else StateType.CRASHED
+        now = house.clock.now()
+        state = State(type=kind, name=kind.capitalize(), timestamp=now, message="its flow run ended before it did")
+        for run, task in self._open_tasks.values():
+            ended = replace(task, state=state, state_number=task.state_number + 1, end_time=now)
+            house.intake.take_task(self, run, ended)
+        self._open_tasks = {}
+
+    async def _tasks_sent(self) -> None:
+        """What the disk refuses for now is waited for, as the end of the run itself is."""
+        while True:
+            try:
+                await self._house.intake.tasks_sent()
+                return
+            except StoreUnavailableError:
+                await self._house.clock.sleep(AGAIN_S)
+
+
+class _Update(msgspec.Struct, frozen=True):
+    """A document to be changed in place."""
+
+    artifact: Artifact
 
 
 class RecorderHouse:
@@ -185,33 +279,180 @@ class RecorderHouse:
         tell: Callable[[Sequence[tuple[FlowRun, LogRow]]], None],
         publish: Callable[[Sequence[Event]], None],
         lines_per_second: int,
+        tell_tasks: Callable[[Sequence[TaskRunChanged]], None] | None = None,
+        tasks_wanted: Callable[[], bool] = lambda: False,
     ) -> None:
         self.store = store
         self.clock = clock
         self.ids = ids
         self.redactor = redactor
-        self.secret = secret
-        self.logs = RunLogs(store=store, redactor=redactor, tell=tell)
-        self.loop = asyncio.get_running_loop()
-        self.thread = threading.get_ident()
-        self._publish = publish
+        self.answering: Answering | None = None
+        self.publish = publish
+        self.intake = Intake(store=store, tell_lines=tell, tell_tasks=tell_tasks, tasks_wanted=tasks_wanted)
+        self._secret = secret
         self._lines_per_second = lines_per_second
+        self._unstored: dict[str, task_cache.Cached] = {}  # published, and not durable yet
 
     def recorder(self, run: FlowRun) -> DaemonRecorder:
         """Return the recorder of one attempt."""
         return DaemonRecorder(self, run)
 
-    def tell_artifact(self, made: Artifact, stored: asyncio.Future[Artifact]) -> None:
-        """Publish a new version; equal content made none."""
-        if not stored.cancelled() and stored.exception() is None and stored.result().id == made.id:
-            self._publish([ArtifactStored(stored.result())])
+    def reveal(self, ref: SecretRef) -> str:
+        """Return a secret, which is masked everywhere from now on. Raises a TidemillError that says why not."""
+        value = self._secret(ref)
+        self.redactor.add(value)
+        return value
+
+    # -- reports as what is stored; in the reporting thread -----------------------------------------------------------
+
+    def line(self, run: FlowRun, report: LogReport) -> LogRow:
+        """Return a line as it is kept."""
+        message = self.redactor.text(report.message)
+        return LogRow(
+            run=run.seq,
+            run_id=run.id,
+            at=report.at,
+            level=report.level,
+            logger=report.logger,
+            message=cut(message, LONGEST_LINE),
+            task_run_id=report.task_run_id,
+        )
+
+    def task_run(self, run: FlowRun, report: TaskReport) -> TaskRun:
+        """Return a task run as it is kept. Raises ValueError."""
+        state, name = report.state, report.name
+        try:
+            size = len(msgspec.json.encode(report))
+        except (TypeError, ValueError, RecursionError) as error:
+            raise ValueError(f"task run {name[:80]!r} cannot be kept: {error}") from None
+        if len(report.id) != UUID_LENGTH or report.state_number < 1 or report.attempt < 0 or not state.name:
+            raise ValueError(f"task run {name[:80]!r} has no UUID, or numbers or a state that cannot be")
+        if size > LONGEST_TEXT:  # what is short as a whole has no long part
+            state, name = _bounded(state), cut(name, LONGEST_TEXT)
+        if not self.redactor.empty:
+            name = self.redactor.text(name)
+            message = self.redactor.text(state.message) if state.message is not None else None
+            state = replace(state, message=message, data=self.redactor.value(state.data))
+        return TaskRun(
+            id=report.id,
+            run=run.seq,
+            run_id=run.id,
+            name=name,
+            task_key=report.task_key,
+            dynamic_key=report.dynamic_key,
+            state=state,
+            state_number=report.state_number,
+            attempt=report.attempt,
+            tags=report.tags[:MOST_TAGS],
+            created=report.created,
+            expected_start=report.expected_start,
+            start_time=report.start_time,
+            end_time=report.end_time,
+            run_time_s=max(0.0, report.run_time_s),
+            cache_key=report.cache_key,
+        )
+
+    def artifact(self, run: FlowRun, report: ArtifactReport) -> Artifact | _Update:
+        """Return an artifact as it is kept. Raises ValueError for what is not JSON or too large."""
+        if report.id is not None and len(report.id) != UUID_LENGTH:
+            raise ValueError(f"an artifact's id is a UUID, not {report.id[:80]!r}")
+        if report.update and report.id is None:
+            raise ValueError("an artifact is changed by its id, and none is given")
+        now = self.clock.now()
+        made = Artifact(
+            id=report.id or self.ids.new(now),
+            key=report.key,
+            version=0,
+            type=report.type,
+            text=canonical(self.redactor.value(report.data)),
+            description=self.redactor.text(report.description) if report.description else report.description,
+            run_id=run.id,
+            task_run_id=report.task_run_id,
+            deployment=run.deployment,
+            created=now,
+            keep_versions=report.keep_versions,
+            # What is to be changed later has to be a document of its own, also where it begins like the last one.
+            new_version=report.new_version or report.id is not None,
+        )
+        return _Update(made) if report.update else made
+
+    def cached(self, report: CacheReport) -> task_cache.Cached | None:
+        """Return a result as it is kept; None: it holds a secret, and masked it would be another one.
+
+        Raises ValueError for what is not JSON or too large.
+        """
+        text = canonical(report.value, limit=CACHED_BYTES)
+        if self.redactor.holds_secret(text) or self.redactor.holds_secret(report.key):
+            logging.getLogger("tidemill.recorder").warning("a task's result holds a secret and is not cached")
+            return None
+        return task_cache.Cached(key=report.key, text=text, created=self.clock.now(), expires=report.expires)
+
+    def emitted(self, run: FlowRun, report: EventReport) -> Emitted:
+        """Return an event as it is told. Raises ValueError for what is not JSON or too large."""
+        canonical([report.resource, report.payload], limit=EVENT_BYTES)
+        return Emitted(
+            run=run,
+            event=cut(self.redactor.text(report.event), LONGEST_TEXT),
+            resource=self.redactor.value(report.resource),
+            payload=self.redactor.value(report.payload),
+            occurred=report.occurred,
+            id=self.ids.new(report.occurred),
+        )
+
+    def dropped(self, run: FlowRun, text: str) -> LogRow:
+        """Return the line that says what was cut."""
+        return LogRow(
+            run=run.seq,
+            run_id=run.id,
+            at=self.clock.now(),
+            level=logging.WARNING,
+            logger="tidemill",
+            message=text,
+        )
 
     def gate(self) -> FloodGate:
         """Return a new gate for one run's lines."""
         return FloodGate(rate=self._lines_per_second, burst=BURST, clock=self.clock)
 
-    def dropped(self, count: int) -> LogReport:
-        """Return the line that says how many lines were cut."""
-        return LogReport(
-            at=self.clock.now(), level=logging.WARNING, logger="tidemill", message=f"{count} lines dropped"
-        )
+    # -- on the loop -------------------------------------------------------------------------------------------------
+
+    def publish_cached(self, cached: task_cache.Cached) -> None:
+        """Keep a result: it is durable together with the task states that were reported before it, or after them."""
+        self.intake.send_tasks()
+        self._unstored[cached.key] = cached
+        future = self.store.submit(task_cache.CACHE, cached)
+        future.add_done_callback(lambda done: self._stored(cached, done))
+
+    def _stored(self, cached: task_cache.Cached, done: asyncio.Future[None]) -> None:
+        if self._unstored.get(cached.key) is cached:
+            del self._unstored[cached.key]
+        if not done.cancelled() and (error := done.exception()) is not None:
+            logging.getLogger("tidemill.recorder").warning("a task's result could not be cached: %s", error)
+
+    async def find_cached(self, key: str) -> Any:
+        """Return ``{"value": …}`` of an earlier result; None where there is none."""
+        now = self.clock.now()
+        coming = self._unstored.get(key)
+        if coming is not None and (coming.expires is None or coming.expires > now):
+            text: str | None = coming.text
+        else:
+            text = await self.store.read(lambda connection: task_cache.get(connection, key, now))
+        return None if text is None else {"value": msgspec.json.decode(text)}
+
+    def tell_artifact(self, made: Artifact, stored: asyncio.Future[Artifact]) -> None:
+        """Publish a new version; equal content made none."""
+        if not stored.cancelled() and stored.exception() is None and stored.result().id == made.id:
+            self.publish([ArtifactStored(stored.result())])
+
+
+def cut(text: str, most: int) -> str:
+    """Return a text that is not longer than wanted, and says what was cut."""
+    return text if len(text) <= most else f"{text[:most]} … [{len(text) - most} characters cut]"
+
+
+def _bounded(state: State) -> State:
+    message = None if state.message is None else cut(state.message, LONGEST_TEXT)
+    data = state.data
+    if data is not None and (size := len(msgspec.json.encode(data))) > STATE_DATA_BYTES:
+        data = f"… [{size} bytes of {type(state.data).__name__} cut]"
+    return replace(state, message=message, data=data)

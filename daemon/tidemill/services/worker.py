@@ -29,8 +29,8 @@ logger = logging.getLogger("tidemill.worker")
 class RunRecorder(Recorder, Protocol):
     """A recorder for one attempt, which ends with it."""
 
-    async def settle(self) -> str | None:
-        """Wait until the attempt's artifacts are durable; return what could not be kept, in words."""
+    async def settle(self, outcome: Outcome) -> str | None:
+        """End the attempt's reports and make them durable; return what could not be kept, in words."""
         ...
 
 
@@ -107,7 +107,7 @@ class Worker:
                 outcome = _gone(run)
             else:
                 outcome = await self.runner.run(job, recorder, cancellation)
-                problem = await recorder.settle()
+                problem = await recorder.settle(outcome)
                 if problem is not None and outcome.type is StateType.COMPLETED:
                     outcome = Outcome(type=StateType.FAILED, name="Failed", message=problem)
             await self._orchestrator.conclude(self.live[run.id].run, outcome, deployment)

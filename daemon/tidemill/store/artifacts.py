@@ -36,7 +36,10 @@ class _Newest(msgspec.Struct, array_like=True, gc=False):
     version: int
     created: int
     description: str | None
-    equal: bool | int | None
+    run_id: str | None
+    task_run_id: str | None
+    deployment: str | None
+    equal: bool | int
 
 
 _row = msgspec.json.Decoder(_Row)
@@ -48,18 +51,22 @@ _replace = msgspec.structs.replace
 def _add(connection: sqlite3.Connection, items: Sequence[Artifact]) -> list[Artifact]:
     first = {item.key: item for item in reversed(items) if item.key is not None}
     present: dict[str, Artifact] = {}  # the newest version by key, as the items go by
+    unlike: set[str] = set()  # keys whose newest version has other content than their first item, by the database
     if first:
         asked = rows([(item.key, item.type, item.text) for item in first.values()])
         for found in _newest.decode(str(scalar(connection, _SQL["newest"], {"rows": asked}))):
-            like = first[found.key]
             present[found.key] = _replace(
-                like,
+                first[found.key],  # of the newest version no text is fetched: it is this one's, or unlike it
                 id=found.id,
                 version=found.version,
                 created=from_us(found.created),
                 description=found.description,
-                text=like.text if found.equal else "",  # no JSON: differs from everything
+                run_id=found.run_id,
+                task_run_id=found.task_run_id,
+                deployment=found.deployment,
             )
+            if not found.equal:
+                unlike.add(found.key)
     added: list[Artifact] = []
     results: list[Artifact] = []
     for item in items:
@@ -68,9 +75,11 @@ def _add(connection: sqlite3.Connection, items: Sequence[Artifact]) -> list[Arti
             added.append(stored)
         else:
             newest = present.get(item.key)
-            if newest is not None and not item.new_version and (newest.type, newest.text) == (item.type, item.text):
+            is_equal = newest is not None and (newest.type, newest.text) == (item.type, item.text)
+            if newest is not None and is_equal and item.key not in unlike and not item.new_version:
                 stored = newest
             else:
+                unlike.discard(item.key)
                 stored = _replace(item, version=1 if newest is None else newest.version + 1)
                 present[item.key] = stored
                 added.append(stored)
@@ -106,7 +115,7 @@ def _columns(item: Artifact) -> tuple[object, ...]:
 ARTIFACTS: Op[Artifact, Artifact] = Op(name="artifacts", rank=40, apply=_add)
 """Store a document under the next version of its key; returns it as stored.
 
-Equal type and text: the present version (its id, description and instant) is returned instead, unless ``new_version``.
+Equal type and text: the present version, as it is, is returned instead, unless ``new_version``.
 Versions beyond ``keep_versions`` are dropped, the oldest first. Without a key each is a document of its own, version 1.
 """
 

@@ -2,7 +2,8 @@
 -- name: newest
 WITH e AS MATERIALIZED (SELECT value AS item FROM json_each(:rows))
 SELECT json_group_array(json_array(
-    artifact.key, artifact.id, artifact.version, artifact.created, artifact.description,
+    artifact.key, artifact.id, artifact.version, artifact.created, artifact.description, artifact.run_id,
+    artifact.task_run_id, artifact.deployment,
     artifact.type = json_extract(e.item, '$[1]') AND artifact.text = json_extract(e.item, '$[2]')
 ))
 FROM e

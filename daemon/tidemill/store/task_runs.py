@@ -10,6 +10,7 @@ import msgspec
 
 from tidemill.clock import from_us, to_us
 from tidemill.core.runs import TaskRun
+from tidemill.core.states import State
 from tidemill.store import history
 from tidemill.store.ops import Op, instant, microseconds, rows, scalar
 from tidemill.store.statements import load
@@ -77,6 +78,42 @@ def _put(connection: sqlite3.Connection, items: Sequence[TaskRun]) -> list[None]
 
 TASK_RUNS: Op[TaskRun, None] = Op(name="task_runs", rank=30, apply=_put)
 """Make a task run or bring it to a later state. An older state number, or a run that is gone, changes nothing."""
+
+
+def _put_batches(connection: sqlite3.Connection, items: Sequence[Sequence[TaskRun]]) -> list[None]:
+    for batch in items:
+        _put(connection, batch)
+    return [None] * len(items)
+
+
+TASK_RUN_BATCHES: Op[Sequence[TaskRun], None] = Op(name="task_run_batches", rank=30, apply=_put_batches)
+"""Many task runs, each once, as one change: thousands of them a second would be thousands of waiting changes."""
+
+
+class Ending(msgspec.Struct, frozen=True, kw_only=True):
+    """What becomes of the unfinished task runs of these flow runs (row numbers)."""
+
+    runs: tuple[int, ...]
+    state: State
+
+
+def _end(connection: sqlite3.Connection, items: Sequence[Ending]) -> list[int]:
+    return [
+        connection.execute(
+            _SQL["end"],
+            {
+                "runs": rows(item.runs),
+                "type": history.NUMBER_OF[item.state.type],
+                "at": to_us(item.state.timestamp),
+                "message": item.state.message,
+            },
+        ).rowcount
+        for item in items
+    ]
+
+
+END_TASK_RUNS: Op[Ending, int] = Op(name="end_task_runs", rank=32, apply=_end)
+"""End what a flow run that has ended left unfinished; returns how many task runs that were."""
 
 
 def _task_run(row: _Row) -> TaskRun:

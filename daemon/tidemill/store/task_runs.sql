@@ -21,7 +21,14 @@ ON CONFLICT (id) DO UPDATE SET
     state_number = excluded.state_number, attempt = excluded.attempt, expected_start = excluded.expected_start,
     start_time = excluded.start_time, end_time = excluded.end_time, run_time = excluded.run_time,
     cache_key = excluded.cache_key
-WHERE excluded.state_number > task_run.state_number;
+WHERE excluded.state_number > task_run.state_number AND excluded.run = task_run.run;
+
+-- End the unfinished task runs of flow runs that have ended.
+-- name: end
+UPDATE task_run
+SET state_type = :type, state_name = NULL, state_at = :at, state_message = :message, state_data = NULL,
+    state_number = state_number + 1, end_time = :at
+WHERE run IN (SELECT value FROM json_each(:runs)) AND state_type < 5;
 
 -- name: of_run
 SELECT json_group_array(json_array(

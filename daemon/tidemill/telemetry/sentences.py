@@ -6,8 +6,16 @@ import logging
 from datetime import datetime
 from typing import Any
 
-from tidemill.core.events import ArtifactStored, Event, FiresSkipped, RunChanged, RunDeleted
-from tidemill.core.runs import FlowRun, LogRow, SkippedFire
+from tidemill.core.events import (
+    ArtifactStored,
+    Emitted,
+    Event,
+    FiresSkipped,
+    RunChanged,
+    RunDeleted,
+    TaskRunChanged,
+)
+from tidemill.core.runs import FlowRun, LogRow, SkippedFire, TaskRun
 from tidemill.core.states import TERMINAL, State, StateType
 from tidemill.telemetry.entries import Entry
 
@@ -64,6 +72,10 @@ def entries_of(event: Event, least: int) -> list[Entry]:
             ]
         case FiresSkipped(skipped=skipped):
             return [_skipped(skipped)] if least <= INFO else []
+        case TaskRunChanged(run=run, task=task):
+            return [_task_changed(run, task)] if least <= DEBUG else []
+        case Emitted():
+            return [_emitted(event)] if least <= INFO else []
         case RunDeleted():
             return []  # counted by who deletes: retention, or a person's command
 
@@ -81,6 +93,30 @@ def _run_changed(event: RunChanged, least: int) -> list[Entry]:
                 fields["seconds"] = round(run.run_time_s, 6)
             found.append(Entry(state.timestamp, level, subject_of(run), _sentence(run, state), fields, True))
     return found
+
+
+def _task_changed(run: FlowRun, task: TaskRun) -> Entry:
+    fields = {
+        "run": run.name,
+        "run_id": run.id,
+        "deployment": run.deployment,
+        "task": task.name,
+        "task_run_id": task.id,
+        "state": task.state.name,
+    }
+    words = WORDS.get(task.state.name, task.state.name)
+    if task.state.type is StateType.COMPLETED:
+        words = f"{words} in {seconds(task.run_time_s)}"
+    text = f"Task {task.name}: {words}" + (f": {task.state.message}" if task.state.message else "")
+    return Entry(task.state.timestamp, DEBUG, subject_of(run), text, _present(fields), True)
+
+
+def _emitted(event: Emitted) -> Entry:
+    run = event.run
+    about = event.resource.get("prefect.resource.id")
+    fields = {"run": run.name, "run_id": run.id, "deployment": run.deployment, "event": event.event, "resource": about}
+    text = f"Event {event.event}" + (f" of {about}" if about else "")
+    return Entry(event.occurred, INFO, subject_of(run), text, _present(fields), True)
 
 
 def _level(run: FlowRun, state: State, before: State | None) -> int:

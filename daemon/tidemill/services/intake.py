@@ -1,0 +1,152 @@
+"""Where the reports of all runs come in, from any thread, and go on to the store in groups and in order.
+
+Lines go on at once. Task runs wait up to 50 ms, in which later states of one replace earlier ones, unless a barrier
+(an artifact, a cached result, a flush, the end of a run) sends them off; what is posted after them is never durable
+before them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from tidemill.core.events import TaskRunChanged
+from tidemill.core.runs import FlowRun, LogRow, TaskRun
+from tidemill.errors import TidemillError
+from tidemill.store import Store, logs, task_runs
+
+TASKS_WAIT_S = 0.05
+BATCH = 500  # task runs in one change: a few milliseconds of a commit that a starting run may share
+MOST_TASKS = 100_000  # that wait at a time; beyond it new ones are dropped, counted and said
+AGAIN_S = 1.0  # after the store refused a batch
+
+logger = logging.getLogger("tidemill.recorder")
+
+
+class Reporter(Protocol):
+    """Who reported: the recorder of one attempt."""
+
+    def take_over(self, run: FlowRun, told: object) -> bool:
+        """Deal with what is no line, on the loop and in order; False: it is refused."""
+        ...
+
+    @property
+    def sealed(self) -> bool:
+        """Whether the attempt has ended and nothing of it is taken any more."""
+        ...
+
+    def dropped_task(self) -> None:
+        """Count a task run that was not kept."""
+        ...
+
+
+class Intake:
+    """Gathers reports under a lock and takes them over on the loop: one wake-up for as many as came meanwhile."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        tell_lines: Callable[[Sequence[tuple[FlowRun, LogRow]]], None],
+        tell_tasks: Callable[[Sequence[TaskRunChanged]], None] | None = None,
+        tasks_wanted: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._store = store
+        self._tell_lines = tell_lines
+        self._tell_tasks = tell_tasks
+        self._tasks_wanted = tasks_wanted
+        self._loop = asyncio.get_running_loop()
+        self._thread = threading.get_ident()
+        self._gathered: deque[tuple[Reporter, FlowRun, object]] = deque()
+        self._called = False
+        self._lock = threading.Lock()
+        self._tasks: dict[str, tuple[FlowRun, TaskRun]] = {}  # by id, in the order in which they came
+        self._timer: asyncio.TimerHandle | None = None
+        self._on_their_way: set[asyncio.Future[None]] = set()
+
+    def put(self, reporter: Reporter, run: FlowRun, told: object) -> None:
+        """Take what was reported of ``run``, the reporter's own or a subflow; callable from any thread."""
+        with self._lock:
+            self._gathered.append((reporter, run, told))
+            if self._called:
+                return
+            self._called = True
+        if threading.get_ident() == self._thread:
+            self._loop.call_soon(self.drain)
+        else:
+            try:
+                self._loop.call_soon_threadsafe(self.drain)
+            except RuntimeError:
+                return  # the loop is closed: an abandoned thread outlived the daemon's work
+
+    def drain(self) -> None:
+        """Take over what was gathered."""
+        with self._lock:
+            gathered, self._gathered = self._gathered, deque()
+            self._called = False
+        lines: list[tuple[FlowRun, LogRow]] = []
+        for reporter, run, told in gathered:
+            if isinstance(told, LogRow):
+                self._store.post(logs.LOGS, told)
+                lines.append((run, told))
+            elif not reporter.sealed and reporter.take_over(run, told) and isinstance(told, TaskRun):
+                self.take_task(reporter, run, told)
+        if lines:
+            self._tell_lines(lines)
+
+    def take_task(self, reporter: Reporter, run: FlowRun, task: TaskRun) -> None:
+        """Take over a task run's state, on the loop; a later one of the same task run replaces it until it is sent."""
+        known = self._tasks.get(task.id)
+        if known is not None:
+            if task.state_number > known[1].state_number:
+                self._tasks[task.id] = (run, task)
+            return
+        if len(self._tasks) >= MOST_TASKS:
+            reporter.dropped_task()
+            return
+        self._tasks[task.id] = (run, task)
+        if self._timer is None:
+            self._timer = self._loop.call_later(TASKS_WAIT_S, self._pump)
+
+    def _pump(self) -> None:
+        """Send off a batch at a time, so that states of flow runs never wait behind thousands of tasks."""
+        self._timer = None
+        if self._tasks and not self._on_their_way:
+            self._send(BATCH)
+
+    def send_tasks(self) -> None:
+        """Send off every task run that waits: what is handed to the store from now on is durable after them."""
+        while self._tasks:
+            self._send(BATCH)
+
+    def _send(self, most: int) -> None:
+        batch = [self._tasks.pop(each) for each in list(itertools.islice(self._tasks, most))]
+        future = self._store.submit(task_runs.TASK_RUN_BATCHES, tuple(task for _, task in batch))
+        self._on_their_way.add(future)
+        future.add_done_callback(lambda done: self._sent(batch, done))
+
+    def _sent(self, batch: list[tuple[FlowRun, TaskRun]], done: asyncio.Future[None]) -> None:
+        self._on_their_way.discard(done)
+        error = None if done.cancelled() else done.exception()
+        if error is None:
+            if self._tell_tasks is not None and self._tasks_wanted():
+                self._tell_tasks([TaskRunChanged(run, task) for run, task in batch])
+        elif isinstance(error, TidemillError):
+            for run, task in batch:  # the store is not well: tried again, unless there is a later state by now
+                if len(self._tasks) < MOST_TASKS:
+                    self._tasks.setdefault(task.id, (run, task))
+        else:
+            logger.error("%d task runs could not be kept: %s", len(batch), error)
+        if self._tasks and self._timer is None and not self._loop.is_closed():
+            self._timer = self._loop.call_later(0.0 if error is None else AGAIN_S, self._pump)
+
+    async def tasks_sent(self) -> None:
+        """Return when every task run taken over before is durable. Raises StoreUnavailableError where it cannot be."""
+        self.send_tasks()
+        for future in list(self._on_their_way):
+            await asyncio.shield(future)
