@@ -23,6 +23,8 @@ import msgspec
 
 from tidemill.core.deployments import SecretRef
 from tidemill.core.ports import Job
+from tidemill.core.reports import ProcessReport
+from tidemill.flows import process_table
 from tidemill.flows.parameters import SecretText, read_parameters, shape_findings
 from tidemill.flows.process_group import STDERR, ProcessGroup
 from tidemill.sdk.context import RunContext
@@ -118,7 +120,7 @@ class ShellFlow:
         argv = wanted.argv if wanted.argv is not None else ["/bin/sh", "-ec", str(wanted.command)]
         cwd = _directory(wanted, env)
         try:
-            return await ProcessGroup.start(
+            group = await ProcessGroup.start(
                 argv,
                 env=env,
                 cwd=cwd,
@@ -134,6 +136,11 @@ class ShellFlow:
             raise FlowFailed(f'"{argv[0]}" cannot be run{where}: {error.strerror}', retriable=not missing) from error
         except ValueError as error:  # a secret with a zero byte in it
             raise FlowFailed(f"env: {error}", retriable=False) from error
+        leader = process_table.read(group.id)
+        if leader is not None:
+            boot_id = process_table.boot_id()
+            context.recorder.report(ProcessReport(pid=group.id, birth=leader.birth, boot_id=boot_id))
+        return group
 
     def _environment(self, job: Job) -> dict[str, str]:
         env = {name: self._environ[name] for name in INHERITED if name in self._environ}
