@@ -9,8 +9,8 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-
 from store_making import opened
+
 from tidemill.core.states import StateType
 from tidemill.store import aiosqlite_doors, connections, history, runs
 
@@ -41,12 +41,12 @@ asyncio.run(main())
 """
 
 
-@pytest.mark.parametrize("after", [1, 50, 700])
-async def test_what_was_acknowledged_survives_a_kill(tmp_path: Path, after: int) -> None:
-    folders = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
+def write_until_killed(folder: Path, after: int) -> dict[int, int]:
+    """Let a process write and kill it after so many acknowledged commits; return each run's state number as told."""
+    paths = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
     told: dict[int, int] = {}
     with subprocess.Popen(
-        [sys.executable, "-c", WRITE, str(tmp_path), *folders], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", WRITE, str(folder), *paths], stdout=subprocess.PIPE, text=True
     ) as child:
         assert child.stdout is not None
         for count, line in enumerate(child.stdout, start=1):
@@ -54,8 +54,13 @@ async def test_what_was_acknowledged_survives_a_kill(tmp_path: Path, after: int)
             told[seq] = number
             if count == after:
                 child.send_signal(signal.SIGKILL)
-        child.wait()
     assert child.returncode == -signal.SIGKILL
+    return told
+
+
+@pytest.mark.parametrize("after", [1, 50, 700])
+async def test_what_was_acknowledged_survives_a_kill(tmp_path: Path, after: int) -> None:
+    told = write_until_killed(tmp_path, after)
     assert len(told) >= 1
     # First as a person finds it, without a daemon; then as the next daemon does.
     with closing(connections.open_reader(tmp_path / "tidemill.db")) as reader:

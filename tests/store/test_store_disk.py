@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
 from store_making import new_run, opened
+
 from tidemill.errors import DatabaseError, StoreUnavailableError
 from tidemill.store import aiosqlite_doors, runs
 
@@ -79,10 +79,14 @@ async def test_a_disk_without_room_for_a_database_is_named(small_disk: Path) -> 
             pass
 
 
+def make_read_only(folder: Path) -> None:
+    subprocess.run(["mount", "-o", "remount,ro", str(folder)], check=True)
+
+
 async def test_a_read_only_disk_is_named(small_disk: Path) -> None:
     async with opened(small_disk):
         pass
-    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    make_read_only(small_disk)
     with pytest.raises(DatabaseError, match=r"tidemill\.db: cannot be opened: Read-only file system"):
         async with opened(small_disk):
             pass

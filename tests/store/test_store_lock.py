@@ -10,8 +10,8 @@ import sys
 from pathlib import Path
 
 import pytest
-
 from store_making import T0
+
 from tidemill.errors import EXIT_CONFIG, StateDirectoryBusyError
 from tidemill.store.lock import Holder, StateLock, holder
 

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import aiosqlite
 import pytest
+from store_making import IDS, T0, begin, new_run, opened
 
 from fakes import FakeClock
-from store_making import IDS, T0, begin, new_run, opened
 from tidemill.errors import DatabaseError
 from tidemill.store import AiosqliteDoor, DoorFactory, Store, aiosqlite_doors, connections, inline_doors, runs, schema
 
@@ -163,7 +163,9 @@ async def test_a_first_start_that_was_cut_off_leaves_a_new_database(tmp_path: Pa
 
 # -- migrations ------------------------------------------------------------------------------------------------------
 
-_FURTHER = ("-- A second migration.\nCREATE TABLE extra (x TEXT NOT NULL) STRICT;\nINSERT INTO extra VALUES ('a;b');\n",)
+_FURTHER = (
+    "-- A second migration.\nCREATE TABLE extra (x TEXT NOT NULL) STRICT;\nINSERT INTO extra VALUES ('a;b');\n",
+)
 _BROKEN = ("CREATE TABLE extra (x TEXT) STRICT;\nINSERT INTO nowhere VALUES (1);\n",)
 
 
@@ -219,7 +221,7 @@ async def test_no_migration_begins_where_the_copy_cannot_be_made(
     first = schema.migrations()
     (tmp_path / "tidemill.db.v1.bak").mkdir()
     monkeypatch.setattr(schema, "migrations", lambda: first + _FURTHER)
-    with pytest.raises(DatabaseError, match="could not be copied to .* before the upgrade: .*make room there"):
+    with pytest.raises(DatabaseError, match=r"could not be copied to .* before the upgrade: .*make room there"):
         await Store.open(path, clock=FakeClock(), ids=IDS, doors=inline_doors)
     assert not (tmp_path / "tidemill.db.v1.bak.part").exists()
     monkeypatch.setattr(schema, "migrations", lambda: first)

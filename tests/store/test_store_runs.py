@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 from msgspec.structs import replace
-
 from store_making import T0, at, begin, change, end, ended, new_run, opened, state
+
 from tidemill.core.runs import FlowRun, LogRow, SkippedFire
 from tidemill.core.states import StateType
 from tidemill.store import aiosqlite_doors, history, instance, logs, runs, schedules
@@ -284,7 +284,9 @@ async def test_a_run_with_a_long_life_is_read_whole(tmp_path: Path) -> None:
         for decided in (
             begin(run),
             end(begin(run).run, S.FAILED, name="TimedOut"),
-            change(end(begin(run).run, S.FAILED, name="TimedOut").run, S.SCHEDULED, name="AwaitingRetry", retries_used=1),
+            change(
+                end(begin(run).run, S.FAILED, name="TimedOut").run, S.SCHEDULED, name="AwaitingRetry", retries_used=1
+            ),
         ):
             assert await store.write(runs.TRANSITIONS, decided)
             seen += decided.states

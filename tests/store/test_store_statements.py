@@ -30,7 +30,8 @@ HOT = {
     "listing": {
         name
         for noun, name in NAMED
-        if noun == "listing" and name.startswith(("gather_", "count_", "skim_", "walk_type", "walk_route", "walk_state"))
+        if noun == "listing"
+        and name.startswith(("gather_", "count_", "skim_", "walk_type", "walk_route", "walk_state"))
     },
 }
 

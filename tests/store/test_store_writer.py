@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from store_making import begin, ended, new_run, op, opened
 
 from fakes import FakeClock
-from store_making import begin, ended, new_run, op, opened
 from tidemill.clock import SystemClock
 from tidemill.core.runs import LogRow
 from tidemill.core.states import StateType

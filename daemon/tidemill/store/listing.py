@@ -241,7 +241,7 @@ def _side_by_side(
     if len(walks) == 1:
         return rows([seq for _, seq in walks[0]])
     # One run may be met along its type and along its name.
-    merged = dict.fromkeys(seq for _, seq in heapq.merge(*walks, key=lambda pair: pair[0], reverse=down))
+    merged = dict.fromkeys(seq for _, seq in heapq.merge(*walks, reverse=down))
     return rows(list(itertools.islice(merged, offset, offset + limit)))
 
 

@@ -3,7 +3,7 @@
 -- Which statement is taken is decided in listing.py by counting, up to a bound, what each condition alone leaves over.
 -- `gather_…` looks at all that one condition leaves over and sorts; `walk_…` goes along an index in the order wanted
 -- until the page is full; `skim_…` does so where the index alone answers. INDEXED BY pins the plan: with a million runs
--- another one is a hundred times slower. Runs expected at one instant come in an order of their own, always the same.
+-- another one is a hundred times slower. Every way answers in one order, so that a page goes on where the last one ended.
 
 -- The conditions; a NULL parameter is none.
 -- fragment: conditions
@@ -212,14 +212,14 @@ SELECT json_group_array(seq) FROM (
 SELECT json_group_array(json_array(expected_start, seq)) FROM (
     SELECT run.expected_start, run.seq FROM run INDEXED BY run_state
     WHERE run.state_type = :along AND {expected} AND {conditions}
-    ORDER BY run.expected_start DESC, run.route DESC, run.seq DESC LIMIT :limit OFFSET :offset
+    ORDER BY run.expected_start DESC, run.seq DESC LIMIT :limit OFFSET :offset
 );
 
 -- name: walk_type_asc
 SELECT json_group_array(json_array(expected_start, seq)) FROM (
     SELECT run.expected_start, run.seq FROM run INDEXED BY run_state
     WHERE run.state_type = :along AND {expected} AND {conditions}
-    ORDER BY run.expected_start, run.route, run.seq LIMIT :limit OFFSET :offset
+    ORDER BY run.expected_start, run.seq LIMIT :limit OFFSET :offset
 );
 
 -- Along one of the state names that are not their type's plain one.
@@ -306,14 +306,14 @@ SELECT json_group_array(seq) FROM (
 SELECT json_group_array(json_array(expected_start, seq)) FROM (
     SELECT run.expected_start, run.seq FROM run INDEXED BY run_state
     WHERE run.state_type = :along AND {expected}
-    ORDER BY run.expected_start DESC, run.route DESC, run.seq DESC LIMIT :limit OFFSET :offset
+    ORDER BY run.expected_start DESC, run.seq DESC LIMIT :limit OFFSET :offset
 );
 
 -- name: skim_type_asc
 SELECT json_group_array(json_array(expected_start, seq)) FROM (
     SELECT run.expected_start, run.seq FROM run INDEXED BY run_state
     WHERE run.state_type = :along AND {expected}
-    ORDER BY run.expected_start, run.route, run.seq LIMIT :limit OFFSET :offset
+    ORDER BY run.expected_start, run.seq LIMIT :limit OFFSET :offset
 );
 
 -- name: skim_route_desc

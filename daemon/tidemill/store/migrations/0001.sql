@@ -69,8 +69,9 @@ CREATE UNIQUE INDEX run_id ON run (id);
 -- One run per (deployment, schedule, due), never two. A schedule's number stands for its deployment too.
 CREATE UNIQUE INDEX run_fire ON run (schedule, due) WHERE schedule IS NOT NULL;
 CREATE UNIQUE INDEX run_idempotency ON run (idempotency_key) WHERE idempotency_key IS NOT NULL;
--- What waits, what is unfinished, lists and counts by state; the route saves looking at rows that do not fit.
-CREATE INDEX run_state ON run (state_type, expected_start, route);
+-- What waits, what is unfinished, lists and counts by state. `seq` keeps the order of lists for runs that are expected at
+-- one instant; the route behind it saves looking at rows that do not fit.
+CREATE INDEX run_state ON run (state_type, expected_start, seq, route);
 -- Late, TimedOut, Skipped and the like.
 CREATE INDEX run_state_name ON run (state_name, expected_start) WHERE state_name IS NOT NULL;
 CREATE INDEX run_route ON run (route, expected_start);
