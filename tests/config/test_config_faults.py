@@ -386,7 +386,27 @@ FAULTS = {
     ),
     "an unknown type of pool": (
         '[work_pools.etl]\ntype = "inlin"',
-        '2:8 work_pools.etl.type: "inlin" is no type of work pool; write "inline"',
+        '2:8 work_pools.etl.type: "inlin" is not one of its words; did you mean "inline"?',
+    ),
+    "two interpreters": (
+        '[work_pools.etl]\ntype = "process"\npython = "/bin/python3"\nproject = "/srv"',
+        '4:1 work_pools.etl.project: stands beside "python"; keep one',
+    ),
+    "an interpreter in nobody's home": (
+        '[work_pools.etl]\ntype = "process"\npython = "~/bin/python3"',
+        '3:10 work_pools.etl.python: "~/bin/python3": ~ is not expanded, a daemon may have no home; write',
+    ),
+    "hardly any memory": (
+        '[work_pools.etl]\ntype = "process"\nmemory_limit = "1MiB"',
+        '3:16 work_pools.etl.memory_limit: "1MiB" is not at least 16777216 bytes; write a size such as "512MiB"',
+    ),
+    "an environment that is no text": (
+        '[work_pools.etl]\ntype = "process"\nenv = { A = 1 }',
+        "3:13 work_pools.etl.env.A: 1 is a whole number, not text; write a table of texts",
+    ),
+    "a variable that cannot be": (
+        '[work_pools.etl]\ntype = "process"\nenv = { "A=B" = "1" }',
+        '3:17 work_pools.etl.env."A=B": "A=B" is no name of an environment variable; write a table of texts',
     ),
     # addresses
     "an address without a port": (

@@ -40,10 +40,16 @@ def test_a_deployment_finds_its_place(tables: str, keys: str, place: tuple[str, 
     assert found.work_pool in settings.work_pools
 
 
-def test_the_default_pool_and_queue_are_always_there(load_text: Load) -> None:
+def test_two_pools_and_their_queues_are_always_there(load_text: Load) -> None:
     settings = load_text("# nothing").settings
-    assert settings.work_pools == {"default": WorkPool(name="default")}
-    assert settings.work_queues == {"default": WorkQueue(name="default", automatic=True)}
+    assert settings.work_pools == {
+        "default": WorkPool(name="default"),
+        "process": WorkPool(name="process", type="process"),
+    }
+    assert settings.work_queues == {
+        "default": WorkQueue(name="default", automatic=True),
+        "process": WorkQueue(name="process", work_pool="process", automatic=True),
+    }
 
 
 def test_described_queues_and_pools_are_as_described(load_text: Load) -> None:

@@ -29,7 +29,8 @@ TABLES: dict[str, keys.Keys] = {
     "deployments.report": keys.DEPLOYMENT,
     SCHEDULES: keys.SCHEDULE,
     "work_queues.energy_usage": keys.WORK_QUEUE,
-    "work_pools.default": keys.WORK_POOL,
+    "work_pools.default": keys.INLINE_POOL,
+    "work_pools.process": keys.PROCESS_POOL,
 }
 KEYS = [(table, key) for table, found in TABLES.items() for key in found.values()]
 
@@ -80,6 +81,7 @@ def test_the_sample_with_every_comment_taken_off_still_loads(tmp_path: Path) -> 
     text = re.sub(r"(?m)^# (\[deployments\.orders\]|[a-z_]+ = )", r"\1", text)
     text = text.replace('work_queue = "energy_usage"', "").replace('credential = "orders-token"', 'env = "TOKEN"')
     text = text.replace("# anchor", "anchor")
+    text = re.sub(r"(?m)^project = .*$", "", text)  # stands instead of python
     path = tmp_path / "tidemill.toml"
     path.write_text(text)
     loaded = load(path, environ={**ENV, "TOKEN": "x"})
@@ -113,7 +115,7 @@ def test_the_defaults_told_are_the_defaults_taken(table: keys.Keys, kind: type[m
         "retry_jitter": retry.jitter,
         "retry_after_max": retry.cap,
     }
-    factories = {"parameters": {}, "flows": Path("flows")}  # made anew each time; beside the file
+    factories = {"parameters": {}, "env": {}, "flows": Path("flows")}  # made anew each time; beside the file
     for key in table.values():
         if key.default is None:
             continue

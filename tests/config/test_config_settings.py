@@ -14,7 +14,7 @@ import pytest
 from tidemill.config import Loaded, LogFormat
 from tidemill.config.keys import DEPLOYMENT, NEVER_OVERRIDABLE, SCHEDULE
 from tidemill.core.builtins import BUILTIN_PARAMETERS, SHORT_FORMS
-from tidemill.core.deployments import CatchUp, CollisionStrategy, Deployment, FlowKind, OnCrash
+from tidemill.core.deployments import CatchUp, CollisionStrategy, Deployment, FlowKind, Limits, OnCrash
 from tidemill.core.retries import RetryPolicy
 from tidemill.core.schedules import Schedule
 
@@ -23,6 +23,8 @@ Load = Callable[..., Loaded]
 H = timedelta(hours=1)
 M = timedelta(minutes=1)
 S = timedelta(seconds=1)
+
+IN_PROCESS = 'work_pool = "process"\n'
 
 # One row a key: what stands in [deployments.a] -> the field and its value. {} stands for a Python flow.
 DEPLOYMENTS: dict[str, tuple[str, str, Any]] = {
@@ -70,6 +72,15 @@ DEPLOYMENTS: dict[str, tuple[str, str, Any]] = {
     "on_crash": ('on_crash = "retry"', "on_crash", OnCrash.RETRY),
     "late_after": ("late_after = 0", "late_after", timedelta(0)),
     "late_after of the daemon": ("", "late_after", 20 * S),
+    "python": (f'{IN_PROCESS}python = "/srv/etl/bin/python"', "python", "/srv/etl/bin/python"),
+    "project": (f'{IN_PROCESS}project = "/srv/etl"', "python", "/srv/etl/.venv/bin/python"),
+    "no python": (IN_PROCESS, "python", None),
+    "limits": (
+        f'{IN_PROCESS}memory_limit = "1GiB"\ncpu_limit = "10m"\nopen_files = 64\nprocesses = 5',
+        "limits",
+        Limits(memory=1024**3, cpu=10 * M, open_files=64, processes=5),
+    ),
+    "no limits": ("", "limits", Limits()),
 }
 DAEMON = '[daemon]\ntimezone = "Europe/Berlin"\ncatch_up = "skip"\ncatch_up_window = "2h"\nlate_after = 20\n'
 
@@ -83,7 +94,7 @@ def test_a_deployments_key_becomes_its_field(lines: str, field: str, value: Any,
 
 def test_every_key_of_a_deployment_has_a_row_above() -> None:
     written = "\n".join(lines for lines, _, _ in DEPLOYMENTS.values())
-    elsewhere = {"flow", "work_pool", "work_queue"}
+    elsewhere = {"flow", "work_queue"}
     assert {key for key in DEPLOYMENT if f"{key} =" not in written} == elsewhere
 
 

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from tidemill.config.faults import Faults, Wrong, did_you_mean, show
 from tidemill.config.keys import DEPLOYMENT, NEVER_OVERRIDABLE, SCHEDULE, SOURCES
 from tidemill.config.kinds import json_value
+from tidemill.config.pools import take_process
 from tidemill.config.positions import KeyPath
 from tidemill.config.schedules import read_schedules
 from tidemill.config.secrets import SecretError, plain_secrets, resolve_secret, take_references
@@ -82,6 +83,7 @@ def read_deployment(name: str, entry: Entry, daemon: DaemonSettings, secrets: Se
     overridable = _overridable(entry, flow, values.pop("overridable", None), faults)
     retry = {field: values.pop(key) for key, field in _RETRY.items() if key in values}
     pool, queue = values.pop("work_pool", None), values.pop("work_queue", None)
+    take_process(entry, values, faults)
     for key in _DEFAULTS_OF_DAEMON:
         values.setdefault(key, getattr(daemon, key))
     deployment = Deployment(

@@ -10,11 +10,10 @@ from collections.abc import Mapping
 import msgspec
 
 from tidemill.config import kinds
-from tidemill.config.faults import Wrong, show
 from tidemill.config.kinds import Kind
 from tidemill.config.settings import LogFormat, LogLevel
 from tidemill.core.builtins import SHORT_FORMS
-from tidemill.core.deployments import CatchUp, CollisionStrategy, OnCrash
+from tidemill.core.deployments import CatchUp, CollisionStrategy, OnCrash, PoolType
 
 
 class Key(msgspec.Struct, frozen=True, kw_only=True):
@@ -228,6 +227,57 @@ RULES = ("cron", "interval", "rrule", "at")
 # One of them at most says what; the long form is `flow`.
 SOURCES = ("flow", *SHORT_FORMS)
 
+# What a run in a process of its own runs with, and how much it may use: for a whole pool, or for one deployment.
+INTERPRETER = ("python", "project")
+LIMITS: Mapping[str, str] = {
+    "memory_limit": "memory",
+    "cpu_limit": "cpu",
+    "open_files": "open_files",
+    "processes": "processes",
+}
+PROCESS = _keys(
+    Key(
+        name="python",
+        kind=kinds.path("/srv/etl/.venv/bin/python"),
+        example='"/srv/etl/.venv/bin/python"',
+        help="process pools: the interpreter that runs the code, with packages of its own; absent: tidemill's",
+    ),
+    Key(
+        name="project",
+        kind=kinds.path("/srv/etl"),
+        example='"/srv/etl"',
+        help="process pools, instead of python: a folder whose .venv/bin/python is the interpreter",
+    ),
+    Key(
+        name="memory_limit",
+        kind=kinds.size(16 * 1024 * 1024),
+        example='"1GiB"',
+        unit="size",
+        help="process pools: of one run; absent: none",
+    ),
+    Key(
+        name="cpu_limit",
+        kind=kinds.duration(),
+        example='"10m"',
+        unit="duration",
+        help="process pools: processor time of one run; absent: none",
+    ),
+    Key(
+        name="open_files",
+        kind=kinds.whole(16, _MANY),
+        example="1024",
+        unit="files a process",
+        help="process pools: that may be open at a time; absent: as many as the daemon's limit",
+    ),
+    Key(
+        name="processes",
+        kind=kinds.whole(1, _MANY),
+        example="50",
+        unit="processes and threads a run",
+        help="process pools: at a time; absent: none",
+    ),
+)
+
 DEPLOYMENT = _keys(
     Key(
         name="flow",
@@ -336,6 +386,7 @@ DEPLOYMENT = _keys(
         unit="duration",
         help="absent: [daemon] late_after",
     ),
+    *PROCESS.values(),
 )
 
 WORK_QUEUE = _keys(
@@ -358,19 +409,7 @@ WORK_QUEUE = _keys(
 )
 
 
-def _inline(value: object, _: object) -> str:
-    if value != "inline":
-        raise Wrong(f"{show(value)} is no type of work pool", 'write "inline"')
-    return "inline"
-
-
-WORK_POOL = _keys(
-    Key(
-        name="type",
-        kind=Kind("inline", 'write "inline"', _inline),
-        default='"inline"',
-        help="inline: in the daemon's own event loop, plain functions in threads",
-    ),
+_POOL = (
     Key(
         name="concurrency_limit",
         kind=kinds.whole(1, 100_000),
@@ -378,16 +417,62 @@ WORK_POOL = _keys(
         unit="runs at a time",
         help="of all its queues together",
     ),
+    Key(name="paused", kind=kinds.flag(), default="false", help="true: nothing starts in it"),
+    Key(name="description", kind=kinds.text(empty=True), example='"What it is for"', help="for people"),
+)
+INLINE_POOL = _keys(
+    Key(
+        name="type",
+        kind=kinds.choice(PoolType),
+        default='"inline"',
+        help="inline: in the daemon's own event loop, plain functions in threads",
+    ),
+    *_POOL,
     Key(
         name="threads",
         kind=kinds.whole(1, 1000),
         default="40",
         unit="threads",
-        help="for flows that are plain functions",
+        help="inline pools: for flows that are plain functions",
     ),
-    Key(name="paused", kind=kinds.flag(), default="false", help="true: nothing starts in it"),
-    Key(name="description", kind=kinds.text(empty=True), example='"What it is for"', help="for people"),
 )
+PROCESS_POOL = _keys(
+    Key(
+        name="type",
+        kind=kinds.choice(PoolType),
+        example='"process"',
+        help="process: every run in a child process of its own, apart from the daemon",
+    ),
+    *_POOL,
+    *PROCESS.values(),
+    Key(
+        name="preload",
+        kind=kinds.texts('write module names: ["pandas"]', unique=True),
+        default="[]",
+        help="process pools: modules imported once, before any run, that all runs find imported",
+    ),
+    Key(
+        name="env",
+        kind=kinds.environment(),
+        default="{}",
+        help="process pools: environment variables of its runs, beside PATH, HOME, LANG, TZ and USER; no secrets",
+    ),
+    Key(
+        name="spares",
+        kind=kinds.whole(0, 100),
+        default="2",
+        unit="processes",
+        help="process pools: children that wait ready, so that a run starts sooner",
+    ),
+    Key(
+        name="grace",
+        kind=kinds.duration(zero=True),
+        example='"15s"',
+        unit="duration",
+        help="process pools: how long a run that is told to end may take; absent: half of [daemon] grace_period",
+    ),
+)
+WORK_POOL = {**PROCESS_POOL, **INLINE_POOL}
 
 VARIABLE = Key(name="NAME", kind=kinds.json_value(), example='"fi"', help="a JSON value that flows read by its name")
 TAG_LIMIT = Key(

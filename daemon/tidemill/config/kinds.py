@@ -24,6 +24,7 @@ MAX_TEXT = 64 * 1024
 _SOCKET_PATH_BYTES = 107  # sockaddr_un
 _HOST_PORT = re.compile(r"(?:\[([0-9A-Fa-f:.%a-z]+)\]|([A-Za-z0-9.-]+)):(\d{1,5})")
 _HOST = re.compile(r"[A-Za-z0-9.-]{1,253}|\[?[0-9A-Fa-f:.]{2,45}\]?")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 _INT64 = (-(2**63), 2**63 - 1)
 NO_LIMIT = frozenset({"forever", "unlimited"})
 
@@ -235,6 +236,37 @@ def folder() -> Kind:
         return base / str(found)
 
     return Kind("folder", write, convert)
+
+
+def path(example: str) -> Kind:
+    """Build the kind of a place that is named by its whole path, or beside the file."""
+    write = f'write a path, absolute or beside this file: "{example}"'
+
+    def convert(value: Any, base: Path) -> str:
+        found = str(text(write).convert(value, base))
+        if found.startswith("~"):
+            raise Wrong(f"{show(found)}: ~ is not expanded, a daemon may have no home", "write the whole path")
+        return str(base / found)
+
+    return Kind("path", write, convert)
+
+
+def environment() -> Kind:
+    write = 'write a table of texts: { LC_ALL = "C.UTF-8" }'
+
+    def convert(value: Any, base: Path) -> dict[str, str]:
+        table = of_type(value, dict, "a table", write)
+        found: dict[str, str] = {}
+        for name_, item in table.items():
+            if not _VARIABLE.fullmatch(name_):
+                raise Wrong(f"{show(name_)} is no name of an environment variable", write, (name_,))
+            try:
+                found[name_] = text(write, empty=True).convert(item, base)
+            except Wrong as wrong:
+                raise Wrong(wrong.problem, wrong.remedy, (name_, *wrong.at)) from None
+        return found
+
+    return Kind("table of texts", write, convert)
 
 
 def zone() -> Kind:

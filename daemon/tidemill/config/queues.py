@@ -13,11 +13,10 @@ import msgspec
 
 from tidemill.config.deployments import Read
 from tidemill.config.faults import Faults, alike, did_you_mean, show
-from tidemill.config.keys import WORK_POOL, WORK_QUEUE
+from tidemill.config.keys import WORK_QUEUE
+from tidemill.config.pools import DEFAULT, PROCESS, read_pool, settle_process
 from tidemill.config.tables import Entry, Tables, read_keys
-from tidemill.core.deployments import Deployment, WorkPool, WorkQueue
-
-DEFAULT = "default"
+from tidemill.core.deployments import Deployment, PoolType, WorkPool, WorkQueue
 
 
 class Lines(NamedTuple):
@@ -30,12 +29,11 @@ class Lines(NamedTuple):
 
 def read_lines(tables: Tables, reads: Sequence[Read], faults: Faults) -> Lines:
     """Read the pools' and queues' tables and bring every deployment to its queue."""
-    pools = {
-        name: WorkPool(name=name, **read_keys(entry, WORK_POOL, faults))
-        for name, entry in tables.named["work_pools"].items()
-    }
+    pools = {name: read_pool(name, entry, faults) for name, entry in tables.named["work_pools"].items()}
     if tables.find("work_pools", DEFAULT) is None:
         pools[DEFAULT] = WorkPool(name=DEFAULT)
+    if tables.find("work_pools", PROCESS) is None:
+        pools[PROCESS] = WorkPool(name=PROCESS, type=PoolType.PROCESS)
     known = {alike(name): name for name in pools}
     queues = {alike(name): _queue(name, entry, known, faults) for name, entry in tables.named["work_queues"].items()}
     for pool in pools:
@@ -44,10 +42,8 @@ def read_lines(tables: Tables, reads: Sequence[Read], faults: Faults) -> Lines:
     deployments: dict[str, Deployment] = {}
     for read in sorted(reads, key=lambda read: read.work_pool is None):
         queue = _queue_of(read, known, queues, faults)
-        deployment = read.deployment
-        deployments[deployment.name] = msgspec.structs.replace(
-            deployment, work_pool=queue.work_pool, work_queue=queue.name
-        )
+        deployment = msgspec.structs.replace(read.deployment, work_pool=queue.work_pool, work_queue=queue.name)
+        deployments[deployment.name] = settle_process(read.entry, deployment, pools[queue.work_pool], faults)
     in_order = {read.deployment.name: deployments[read.deployment.name] for read in reads}
     return Lines(pools, {queue.name: queue for queue in queues.values()}, in_order)
 

@@ -51,6 +51,20 @@ class SecretRef(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, f
     file: str | None = None
 
 
+class PoolType(enum.StrEnum):
+    INLINE = "inline"  # the daemon's own event loop; sync code in a thread
+    PROCESS = "process"  # one child process a run
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What one run of a process pool may use. None: no limit of its own."""
+
+    memory: int | None = None  # bytes
+    cpu: timedelta | None = None  # processor time
+    open_files: int | None = None  # of each process
+    processes: int | None = None  # and threads, of the run together
+
+
 class Deployment(msgspec.Struct, frozen=True, kw_only=True):
     """A flow with its parameters, schedules, place in line and policies, under a name."""
 
@@ -73,6 +87,8 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
     on_crash: OnCrash = OnCrash.FAIL
     late_after: timedelta = timedelta(seconds=15)
     version: str | None = None
+    python: str | None = None  # process pools: the interpreter's path; None: tidemill's own
+    limits: Limits = Limits()  # process pools: the pool's, where the deployment names none
 
 
 class WorkQueue(msgspec.Struct, frozen=True, kw_only=True):
@@ -93,6 +109,13 @@ class WorkPool(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     type: str = "inline"
     concurrency_limit: int = 100
-    threads: int = 40  # for sync flow code
+    threads: int = 40  # inline: for sync flow code
     paused: bool = False
     description: str | None = None
+    # Process pools:
+    python: str | None = None  # the interpreter's path; None: tidemill's own
+    preload: tuple[str, ...] = ()  # modules that are imported before a run comes
+    limits: Limits = Limits()
+    env: dict[str, str] = msgspec.field(default_factory=dict)
+    spares: int = 2  # children ready before a run comes
+    grace: timedelta | None = None  # how long a run may take to end when told to; None: half of the daemon's

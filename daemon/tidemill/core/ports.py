@@ -8,7 +8,7 @@ from typing import Any, Protocol, TypeVar
 
 import msgspec
 
-from tidemill.core.deployments import FlowRef
+from tidemill.core.deployments import FlowRef, Limits
 from tidemill.core.reports import Question, Report
 from tidemill.core.retries import RetryPolicy
 from tidemill.core.states import StateType
@@ -31,6 +31,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     expected_start: datetime
     work_pool: str = "default"
     work_queue: str = "default"
+    python: str | None = None  # process pools: the interpreter's path; None: tidemill's own
+    limits: Limits = Limits()  # process pools
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):

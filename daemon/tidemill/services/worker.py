@@ -14,7 +14,7 @@ from typing import Protocol
 import msgspec
 
 from tidemill.clock import Clock
-from tidemill.core.deployments import Deployment, FlowKind, FlowRef, WorkPool
+from tidemill.core.deployments import Deployment, FlowKind, FlowRef, Limits, WorkPool
 from tidemill.core.ports import Cancellation, Job, Outcome, Recorder, Runner
 from tidemill.core.runs import FlowRun
 from tidemill.core.states import StateType
@@ -154,6 +154,8 @@ def job_of(run: FlowRun, deployment: Deployment | None) -> Job:
         expected_start=run.expected_start,
         work_pool=run.work_pool,
         work_queue=run.work_queue,
+        python=deployment.python if deployment is not None else None,
+        limits=deployment.limits if deployment is not None else Limits(),
     )
 
 
