@@ -1,20 +1,17 @@
 """What the inline runner adds to an async no-op flow, beside a bare task in the same process.
 
-    python benchmarks/inline_overhead.py [--runs 20000] [--rounds 7] [--json]
-
 Rounds alternate between the two, and the best round of each counts: the noise of a busy machine only ever adds.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-import json
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from benchmarks.figures import Figure
 from tidemill.clock import SystemClock
 from tidemill.core.deployments import FlowKind, FlowRef, WorkPool
 from tidemill.core.ports import Cancellation, Job
@@ -23,7 +20,7 @@ from tidemill.runners.threads import PoolThreads
 from tidemill.sdk.memory import MemoryRecorder
 
 FLOW = "async def nothing():\n    pass\n"
-TARGET_US = 30.0
+TITLE = "The inline runner: CPU of one attempt"
 
 
 async def nothing() -> None:
@@ -46,7 +43,7 @@ async def inline(runner: InlineRunner, job: Job, runs: int) -> float:
     return (time.perf_counter() - started) / runs * 1e6
 
 
-async def measure(runs: int, rounds: int) -> dict[str, float]:
+async def _measure(runs: int, rounds: int) -> list[Figure]:
     with TemporaryDirectory() as folder:
         (Path(folder) / "noop.py").write_text(FLOW)
         runner = InlineRunner(
@@ -73,32 +70,13 @@ async def measure(runs: int, rounds: int) -> dict[str, float]:
             plain.append(await inline(runner, job, runs))
             with_timeout.append(await inline(runner, timed, runs))
         await runner.aclose()
-    floor, run, run_timed = min(floors), min(plain), min(with_timeout)
-    return {
-        "bare_task_us": round(floor, 2),
-        "inline_run_us": round(run, 2),
-        "inline_run_with_timeout_us": round(run_timed, 2),
-        "overhead_us": round(run - floor, 2),
-        "ratio": round(run / floor, 2),
-        "target_us": TARGET_US,
-    }
+    floor = min(floors)
+    return [
+        Figure(name="an async no-op flow", value=min(plain), unit="µs", floor=floor, note="floor: a bare task, awaited"),
+        Figure(name="  with a timeout", value=min(with_timeout), unit="µs", floor=floor),
+        Figure(name="  what the runner adds to the task", value=min(plain) - floor, unit="µs", target="< 30"),
+    ]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description="What the inline runner adds to an async no-op flow.")
-    parser.add_argument("--runs", type=int, default=20_000)
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--json", action="store_true")
-    given = parser.parse_args()
-    result = asyncio.run(measure(given.runs, given.rounds))
-    if given.json:
-        print(json.dumps(result))
-        return
-    print(f"bare create_task + await     {result['bare_task_us']:8.2f} µs")
-    print(f"InlineRunner.run             {result['inline_run_us']:8.2f} µs   {result['ratio']:.1f} times the bare task")
-    print(f"  with a timeout             {result['inline_run_with_timeout_us']:8.2f} µs")
-    print(f"overhead of a run            {result['overhead_us']:8.2f} µs   (to reach: {TARGET_US:g} µs)")
-
-
-if __name__ == "__main__":
-    main()
+def measure(quick: bool) -> list[Figure]:
+    return asyncio.run(_measure(*((5_000, 3) if quick else (20_000, 7))))
