@@ -16,6 +16,7 @@ import signal
 import socket
 import sys
 import threading
+import traceback
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -26,7 +27,7 @@ from tidemill.api import places, sockets
 from tidemill.clock import SystemClock
 from tidemill.config import Loaded, LogLevel, load, load_last_good, resolve_secret, save_last_good
 from tidemill.core.deployments import FlowKind, WorkPool
-from tidemill.errors import EXIT_OK, ConfigError, TidemillError
+from tidemill.errors import EXIT_FAILED, EXIT_OK, ConfigError, TidemillError
 from tidemill.flows.builtins import BuiltinFlow, builtins
 from tidemill.ids import Ids
 from tidemill.runners.inline import InlineRunner
@@ -75,6 +76,7 @@ def run(config: Path, state_dir: Path | None, strict: bool, environ: Mapping[str
     )
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     bound: list[socket.socket] = []
+    code, told = EXIT_FAILED, ""
     try:
         control = sockets.bind_control(control_path)
         bound.append(control)
@@ -93,15 +95,19 @@ def run(config: Path, state_dir: Path | None, strict: bool, environ: Mapping[str
             strict=strict,
         )
         try:
-            return asyncio.run(daemon.live())
+            code = asyncio.run(daemon.live())
         finally:
             sockets.remove(control_path, control)
+        return code
+    except TidemillError as error:
+        code, told = error.exit_code, str(error)
+        raise
     finally:
         for each in bound:
             each.close()
         lock.release()
         log.close()
-        _leave_if_threads_stay()
+        _leave_if_threads_stay(code, told)
 
 
 def _configuration(
@@ -385,10 +391,18 @@ def _address(each: socket.socket) -> str:
     return f"http://{host}:{name[1]}"
 
 
-def _leave_if_threads_stay() -> None:
-    """End the process where code of an abandoned run still holds a thread: Python would wait for it for ever."""
+def _leave_if_threads_stay(code: int, told: str) -> None:
+    """End the process where code of an abandoned run still holds a thread: Python would wait for it for ever.
+
+    What the command line would have done is done before: ``told``, why it ended, goes to standard error.
+    """
     ours = threading.main_thread()
     if any(thread is not ours and not thread.daemon and thread.is_alive() for thread in threading.enumerate()):
+        error = sys.exc_info()[1]
+        if told:
+            os.write(2, f"tidemill: {told}\n".encode(errors="replace"))
+        elif error is not None:
+            traceback.print_exception(error)
         sys.stdout.flush()
         sys.stderr.flush()
-        os._exit(EXIT_OK)
+        os._exit(code)

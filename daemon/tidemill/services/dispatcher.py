@@ -214,12 +214,11 @@ class Dispatcher:
             self._wake.set()
 
     async def put_back(self, taken: FlowRun) -> None:
-        """A worker could not start ``taken``, because it changed: look at it anew."""
+        """A worker could not start ``taken``, because it changed: look at it anew. It still holds its slots."""
         try:
             run = await self._orchestrator.get(taken.id)
         except TidemillError:
             run = None
-        self.lineup.release(taken)
         if run is not None and run.state.type is StateType.SCHEDULED:
             self._add(run)
             self._wake.set()

@@ -6,6 +6,7 @@ The daemon, the tests and the simulation all build it; with the seams replaced i
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
@@ -16,6 +17,7 @@ from tidemill.clock import SLICE_S, Clock
 from tidemill.core.deployments import Deployment, WorkPool
 from tidemill.core.ports import Runner
 from tidemill.core.runs import FlowRun
+from tidemill.errors import TidemillError
 from tidemill.ids import Ids
 from tidemill.services.bus import EventBus
 from tidemill.services.catalogue import Catalogue
@@ -23,7 +25,7 @@ from tidemill.services.control import Control
 from tidemill.services.dispatcher import Dispatcher
 from tidemill.services.lateness import Lateness
 from tidemill.services.missed import MissedFires
-from tidemill.services.orchestrator import Orchestrator
+from tidemill.services.orchestrator import HEAL_S, Orchestrator
 from tidemill.services.recovery import EndOrphans, Recovered, recover
 from tidemill.services.retention import Janitor
 from tidemill.services.scheduler import Scheduler
@@ -31,6 +33,9 @@ from tidemill.services.status import Status
 from tidemill.services.timekeeper import Timekeeper
 from tidemill.services.worker import RunRecorder, Worker
 from tidemill.store import Store, instance
+
+# How long a stop waits for a database that cannot be written before it leaves the rest to the next start.
+STORE_PATIENCE_S = 5.0
 
 logger = logging.getLogger("tidemill")
 
@@ -174,29 +179,42 @@ class House:
         self.dispatcher.close()
         self.lateness.close()
         self.janitor.close()
-        working = [task for name, task in self._tasks.items() if name.startswith("worker ")]
         hurried = asyncio.create_task((hurry or asyncio.Event()).wait())
-        drained = asyncio.gather(*working, return_exceptions=True)
+        drained = asyncio.gather(*(worker.drained() for worker in self.workers.values()))
         waited: set[asyncio.Future[Any]] = {drained, hurried}
         await asyncio.wait(waited, timeout=grace.total_seconds(), return_when=asyncio.FIRST_COMPLETED)
         hurried.cancel()
         cut = 0
         if not drained.done():
             cut = sum(worker.cancel_all("the daemon stopped") for worker in self.workers.values())
-            await self._concluded()
+            await self._concluded(drained)
         for task in self._tasks.values():
             task.cancel()
         await asyncio.gather(*self._tasks.values(), hurried, *self._cancelling, return_exceptions=True)
         for worker in self.workers.values():
             await worker.runner.aclose()
         if self.store.degraded is None and not self.timekeeper.held:
-            await self.store.write(instance.LAST_ALIVE, self.clock.now())
+            with contextlib.suppress(TidemillError):  # the next start makes up for a little more than was missed
+                await self.store.write(instance.LAST_ALIVE, self.clock.now())
         return cut
 
-    async def _concluded(self) -> None:
-        """Wait until every attempt that was cut off is recorded; code that was left behind is not waited for."""
-        while any(worker.live for worker in self.workers.values()):
-            await asyncio.gather(*(worker.concluded.wait() for worker in self.workers.values() if worker.live))
+    async def _concluded(self, drained: asyncio.Future[Any]) -> None:
+        """Wait until every attempt that was cut off is recorded, but not for ever for a store that takes nothing."""
+        patience_s = STORE_PATIENCE_S
+        while not drained.done() and patience_s > 0:
+            await asyncio.wait({drained}, timeout=HEAL_S)
+            if self.store.degraded is not None:
+                patience_s -= HEAL_S
+        if drained.done():
+            return
+        drained.cancel()
+        names = [live.run.name for worker in self.workers.values() for live in worker.live.values()]
+        logger.error(
+            "the end of %d runs could not be recorded (%s): %s; the next start calls them crashed",
+            len(names),
+            ", ".join(names[:10]),
+            self.store.degraded,
+        )
 
     def _cancel_running(self, run_id: str, reason: str) -> None:
         task = asyncio.create_task(self._cancel(run_id, reason))

@@ -64,6 +64,7 @@ class Worker:
         self._orchestrator = orchestrator
         self._catalogue = catalogue
         self.concluded = Pulse()
+        self._busy = 0  # attempts from being taken to being concluded
         self._recorder = recorder
         self._clock = clock
 
@@ -84,19 +85,31 @@ class Worker:
             taken = await self._dispatcher.take(self.pool.name)
             if taken is None:
                 return
+            left: Job | None = None
+            self._busy += 1
             try:
-                await self.carry(taken)
+                left = await self.carry(taken)
             except Exception:
                 # A fault of ours must cost one run, not the slot and every run after it.
                 logger.exception("flow run %s (%s) could not be carried through", taken.name, taken.id)
-                self._dispatcher.release(taken)
+            finally:
+                self._busy -= 1
+                self.concluded.tell()
+            if left is not None:
+                await self.runner.left(left)
+            self._dispatcher.release(taken)
 
-    async def carry(self, taken: FlowRun) -> None:
-        """Start, run and conclude one attempt."""
+    async def drained(self) -> None:
+        """Return when no attempt is on its way; code that was left behind is none."""
+        while self._busy:
+            await self.concluded.wait()
+
+    async def carry(self, taken: FlowRun) -> Job | None:
+        """Start, run and conclude one attempt; return its job where its code was left behind and still runs."""
         run = await self._orchestrator.begin(taken)
         if run is None:
             await self._dispatcher.put_back(taken)
-            return
+            return None
         deployment = self._catalogue.deployments.get(run.deployment or "")
         job = job_of(run, deployment)
         cancellation = Cancellation()
@@ -113,10 +126,7 @@ class Worker:
             await self._orchestrator.conclude(self.live[run.id].run, outcome, deployment)
         finally:
             del self.live[run.id]
-            self.concluded.tell()
-        if outcome.abandoned:
-            await self.runner.left(job)
-        self._dispatcher.release(taken)
+        return job if outcome.abandoned else None
 
     def cancel(self, run: FlowRun, reason: str) -> bool:
         """Ask the attempt of ``run``, which is CANCELLING, to end; False: none of it is on its way here."""
