@@ -36,7 +36,8 @@ AHEAD = timedelta(seconds=60)
 MOST_AHEAD = 100
 # A full minute's rush belongs to the runs that start in it: planning further waits this long after a fire.
 REFILL_LAG = timedelta(seconds=1)
-SLICE = 200  # schedules planned in one transaction
+# Schedules planned in one transaction, between which due runs have their turn: a start waits for one slice at most.
+SLICE = 25
 ALIVE_S = 30.0
 
 logger = logging.getLogger("tidemill.scheduler")
