@@ -11,11 +11,14 @@ import msgspec
 import pytest
 
 from tidemill.config import init_text, keys, load
+from tidemill.config.block_keys import BLOCKS
 from tidemill.config.keys import Key
 from tidemill.config.settings import ApiSettings, DaemonSettings, LogSettings, RetentionSettings
+from tidemill.core.blocks import BlockType
 from tidemill.core.deployments import Deployment, WorkPool, WorkQueue
 from tidemill.core.retries import RetryPolicy
 from tidemill.core.schedules import Schedule
+from tidemill.core.slots import SlotLimit
 
 SAMPLES = Path(__file__).parents[2] / "config"
 ENV = {"TZ": "UTC"}
@@ -28,6 +31,11 @@ TABLES: dict[str, keys.Keys] = {
     "log": keys.LOG,
     "deployments.report": keys.DEPLOYMENT,
     SCHEDULES: keys.SCHEDULE,
+    "concurrency_limits.database": keys.CONCURRENCY_LIMIT,
+    "blocks.token": BLOCKS[BlockType.SECRET],
+    "blocks.settings": BLOCKS[BlockType.JSON],
+    "blocks.alarm": BLOCKS[BlockType.WEBHOOK],
+    "blocks.orders-api": BLOCKS[BlockType.HTTP_API],
     "work_queues.energy_usage": keys.WORK_QUEUE,
     "work_pools.default": keys.INLINE_POOL,
     "work_pools.process": keys.PROCESS_POOL,
@@ -40,7 +48,7 @@ def lines_of(table: str) -> list[str]:
     found: list[str] = []
     inside = False
     for line in (SAMPLES / "tidemill.toml").read_text().splitlines():
-        if header := re.fullmatch(r"\[+([a-z_.-]+)\]+", line):
+        if header := re.fullmatch(r"(?:# )?\[+([a-z_.-]+)\]+", line):
             inside = header.group(1) == table
         elif inside:
             found.append(line)
@@ -78,13 +86,13 @@ def test_the_sample_tells_no_key_that_is_not_there() -> None:
 def test_the_sample_with_every_comment_taken_off_still_loads(tmp_path: Path) -> None:
     """Defaults and examples are values that are taken."""
     text = (SAMPLES / "tidemill.toml").read_text()
-    text = re.sub(r"(?m)^# (\[deployments\.orders\]|[a-z_]+ = )", r"\1", text)
+    text = re.sub(r"(?m)^# (\[deployments\.orders\]|\[blocks\.[a-z]+\]|[a-z_]+ = )", r"\1", text)
     text = text.replace('work_queue = "energy_usage"', "").replace('credential = "orders-token"', 'env = "TOKEN"')
     text = text.replace("# anchor", "anchor")
     text = re.sub(r"(?m)^project = .*$", "", text)  # stands instead of python
     path = tmp_path / "tidemill.toml"
     path.write_text(text)
-    loaded = load(path, environ={**ENV, "TOKEN": "x"})
+    loaded = load(path, environ={**ENV, "TOKEN": "x", "API_TOKEN": "x", "HOOK_URL": "x"})
     assert set(loaded.settings.deployments) == {"bored-daily", "disk-space", "list-home", "orders", "report"}
     assert loaded.settings.tag_limits == {"api": 5}
     assert loaded.settings.variables == {"region": "fi"}
@@ -99,6 +107,7 @@ DEFAULTS: list[tuple[keys.Keys, type[msgspec.Struct]]] = [
     (keys.DEPLOYMENT, Deployment),
     (keys.SCHEDULE, Schedule),
     (keys.WORK_QUEUE, WorkQueue),
+    (keys.CONCURRENCY_LIMIT, SlotLimit),
     (keys.WORK_POOL, WorkPool),
 ]
 

@@ -172,7 +172,7 @@ def deployment(instance: str, value: Deployment, *, paused: bool) -> Document:
         "work_queue_id": id_of(instance, "work_queue", value.work_queue),
         "concurrency_limit": value.concurrency_limit,
         "concurrency_options": {"collision_strategy": value.collision_strategy.value.upper()},
-        "retries": value.retry.retries,
+        "retries": None if value.retry is None else value.retry.retries,
         "timeout_seconds": _seconds(value.timeout),
         "catch_up": value.catch_up.value,
         "catch_up_window_seconds": _seconds(value.catch_up_window),

@@ -92,7 +92,7 @@ def read_deployment(name: str, entry: Entry, daemon: DaemonSettings, secrets: Se
         parameters=parameters,
         overridable=overridable,
         schedules=tuple(compiled.schedule for compiled in schedules),
-        retry=RetryPolicy(**retry),
+        retry=RetryPolicy(**retry) if "retries" in retry else None,
         **values,
     )
     _warn_of_no_effect(entry, deployment, faults)

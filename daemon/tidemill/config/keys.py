@@ -25,6 +25,7 @@ class Key(msgspec.Struct, frozen=True, kw_only=True):
     default: str | None = None
     example: str | None = None
     unit: str = ""
+    required: bool = False
 
 
 Keys = Mapping[str, Key]
@@ -314,7 +315,11 @@ DEPLOYMENT = _keys(
     ),
     Key(name="paused", kind=kinds.flag(), default="false", help="true: its schedules make no runs"),
     Key(
-        name="retries", kind=kinds.whole(0, 1000), default="0", unit="attempts after the first", help="after a failure"
+        name="retries",
+        kind=kinds.whole(0, 1000),
+        default="0",
+        unit="attempts after the first",
+        help="after a failure; absent: what a Python flow's code says",
     ),
     Key(
         name="retry_delay",
@@ -474,19 +479,39 @@ PROCESS_POOL = _keys(
 )
 WORK_POOL = {**PROCESS_POOL, **INLINE_POOL}
 
+CONCURRENCY_LIMIT = _keys(
+    Key(
+        name="limit",
+        kind=kinds.whole(1, _MANY),
+        example="5",
+        unit="slots",
+        help="how many may be occupied at a time, by concurrency(...) and rate_limit(...)",
+        required=True,
+    ),
+    Key(
+        name="slot_decay_per_second",
+        kind=kinds.number(0, _MANY),
+        default="0.0",
+        unit="slots a second",
+        help="0: slots come back when they are given back; else a rate limit: so many come back each second",
+    ),
+    Key(name="active", kind=kinds.flag(), default="true", help="false: nobody waits and nothing is counted"),
+    Key(name="description", kind=kinds.text(empty=True), example='"What it is for"', help="for people"),
+)
+
 VARIABLE = Key(name="NAME", kind=kinds.json_value(), example='"fi"', help="a JSON value that flows read by its name")
 TAG_LIMIT = Key(
     name="TAG",
     kind=kinds.whole(1, _MANY),
     example="5",
     unit="runs at a time",
-    help="how many runs with this tag may run at a time",
+    help="how many runs with this tag may run at a time; and, counted apart, how many task runs",
 )
 
 # Tables that stand once.
 SINGLE: Mapping[str, Keys] = {"daemon": DAEMON, "api": API, "retention": RETENTION, "log": LOG}
-# Tables of tables by name.
-NAMED: Mapping[str, Keys] = {"deployments": DEPLOYMENT, "work_queues": WORK_QUEUE, "work_pools": WORK_POOL}
+# Tables of tables by name. The keys of blocks go by their type: block_keys.py.
+NAMED = ("deployments", "work_queues", "work_pools", "concurrency_limits", "blocks")
 # Tables of values by name.
 VALUES: Mapping[str, Key] = {"variables": VARIABLE, "tag_limits": TAG_LIMIT}
 TABLES = (*SINGLE, *NAMED, *VALUES)

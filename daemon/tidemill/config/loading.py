@@ -11,16 +11,18 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from tidemill.config.blocks import read_block
 from tidemill.config.deployments import Secrets, read_deployment
 from tidemill.config.documents import Document, key_path
 from tidemill.config.faults import Faults, Wrong
 from tidemill.config.files import Sources, gather
-from tidemill.config.keys import API, DAEMON, LOG, RETENTION, VALUES, Keys
+from tidemill.config.keys import API, CONCURRENCY_LIMIT, DAEMON, LOG, RETENTION, VALUES, Keys
 from tidemill.config.queues import read_lines
 from tidemill.config.settings import ApiSettings, DaemonSettings, LogSettings, RetentionSettings, Settings
 from tidemill.config.tables import Tables, read_keys
 from tidemill.config.timezone import machine_zone
 from tidemill.core.schedules import CompiledSchedule
+from tidemill.core.slots import SlotLimit
 from tidemill.errors import ConfigError, Fault
 
 _LOOPBACK = ("127.", "[::1]:", "localhost:", "unix:")
@@ -144,6 +146,14 @@ def build(sources: Sources, *, environ: Mapping[str, str], faults: Faults, lenie
         work_pools=MappingProxyType(lines.work_pools),
         variables=MappingProxyType(_values(tables, "variables", faults)),
         tag_limits=MappingProxyType(_values(tables, "tag_limits", faults)),
+        concurrency_limits=MappingProxyType(_concurrency_limits(tables, faults)),
+        blocks=MappingProxyType(
+            {
+                name: block
+                for name, entry in tables.named["blocks"].items()
+                if (block := read_block(name, entry, secrets, faults)) is not None
+            }
+        ),
     )
     if faults:
         raise ConfigError(faults.all(documents))
@@ -179,6 +189,19 @@ def _warn_of_open_api(tables: Tables, api: ApiSettings, faults: Faults) -> None:
             listed = isinstance(entry.value["listen"], list)
             path = ("api", "listen", number) if listed else ("api", "listen")
             faults.warn(entry.document, path, problem, "listen on 127.0.0.1, behind a proxy that asks")
+
+
+def _concurrency_limits(tables: Tables, faults: Faults) -> dict[str, SlotLimit]:
+    found = {}
+    for name, entry in tables.named["concurrency_limits"].items():
+        values = read_keys(entry, CONCURRENCY_LIMIT, faults)
+        if isinstance(entry.value, dict) and "limit" not in entry.value:
+            faults.add(
+                entry.document, entry.path, "does not say how many slots there are", "add limit = 5", at_key=True
+            )
+        if "limit" in values:
+            found[name] = SlotLimit(name=name, **values)
+    return found
 
 
 def _values(tables: Tables, table: str, faults: Faults) -> dict[str, Any]:

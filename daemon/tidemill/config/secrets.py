@@ -89,8 +89,14 @@ def take_references(
 
     A table that looks like a reference and is none is appended to ``wrong``.
     """
+    return take_references_in(BUILTIN_SECRETS.get(flow, frozenset()), parameters, folder, wrong)
+
+
+def take_references_in(
+    places: frozenset[str], parameters: dict[str, Any], folder: Path, wrong: list[Wrong]
+) -> tuple[dict[str, Any], list[tuple[KeyPath, SecretRef]]]:
+    """As :func:`take_references`, of values of which only those named by ``places`` may hold references."""
     found: list[tuple[KeyPath, SecretRef]] = []
-    places = BUILTIN_SECRETS.get(flow, frozenset())
     taken = {}
     for name, value in parameters.items():
         at: KeyPath = (name,)
@@ -146,22 +152,24 @@ def plain_secrets(flow: str, parameters: Mapping[str, Any]) -> Iterator[KeyPath]
     for name in sorted(BUILTIN_SECRETS.get(flow, frozenset()) & parameters.keys()):
         value = parameters[name]
         if name == "url":
-            if isinstance(value, str) and _has_password(value):
+            if isinstance(value, str) and looks_like_password(value):
                 yield (name,)
         else:
-            yield from _plain(value, (name,))
+            yield from plain_values(value, (name,))
 
 
-def _plain(value: Any, at: KeyPath) -> Iterator[KeyPath]:
+def plain_values(value: Any, at: KeyPath) -> Iterator[KeyPath]:
+    """Yield the places below ``at`` where a text stands under a key that is a word for a secret."""
     if isinstance(value, dict) and not (len(value) == 1 and set(value) <= set(SOURCES)):
         for key, item in value.items():
             if isinstance(item, str) and item and _SECRET_WORD.search(key):
                 yield (*at, key)
             else:
-                yield from _plain(item, (*at, key))
+                yield from plain_values(item, (*at, key))
 
 
-def _has_password(url: str) -> bool:
+def looks_like_password(url: str) -> bool:
+    """Say whether a URL has a password in it."""
     try:
         return "@" in url and bool(urlsplit(url).password)
     except ValueError:

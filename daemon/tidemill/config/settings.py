@@ -11,7 +11,9 @@ from typing import Any
 
 import msgspec
 
+from tidemill.core.blocks import Block
 from tidemill.core.deployments import CatchUp, Deployment, WorkPool, WorkQueue
+from tidemill.core.slots import SlotLimit
 
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
@@ -82,4 +84,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     work_queues: Mapping[str, WorkQueue] = _NOTHING  # with the automatic ones
     work_pools: Mapping[str, WorkPool] = _NOTHING  # "default" is always there
     variables: Mapping[str, Any] = _NOTHING  # JSON values
-    tag_limits: Mapping[str, int] = _NOTHING  # tag -> runs at a time
+    tag_limits: Mapping[str, int] = _NOTHING  # tag -> runs at a time; and, counted apart, task runs at a time
+    concurrency_limits: Mapping[str, SlotLimit] = _NOTHING
+    blocks: Mapping[str, Block] = _NOTHING

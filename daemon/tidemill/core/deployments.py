@@ -78,7 +78,7 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
     work_pool: str = "default"
     work_queue: str = "default"
     tags: tuple[str, ...] = ()
-    retry: RetryPolicy = RetryPolicy()
+    retry: RetryPolicy | None = None  # None: the flow's own, which its code says
     timeout: timedelta | None = None
     concurrency_limit: int | None = None
     collision_strategy: CollisionStrategy = CollisionStrategy.ENQUEUE

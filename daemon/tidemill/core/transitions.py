@@ -64,11 +64,18 @@ def conclude(
     outcome: Outcome,
     now: datetime,
     *,
-    retry: RetryPolicy,
+    retry: RetryPolicy | None,
     on_crash: OnCrash = OnCrash.FAIL,
     source: random.Random,
 ) -> Transition:
-    """Return what an attempt's end means for its run: a terminal state, or another attempt later on."""
+    """Return what an attempt's end means for its run: a terminal state, or another attempt later on.
+
+    ``retry`` is the deployment's policy; None: the flow's own holds, where its code states one.
+    """
+    if retry is None:
+        retry = outcome.retry or RetryPolicy()
+    if run.state.type is StateType.PAUSED and outcome.type is StateType.COMPLETED:
+        return _resumed_and(run, outcome, now)
     if run.state.type is StateType.CANCELLING and outcome.type is not StateType.CRASHED:
         message = run.state.message if outcome.type is not StateType.CANCELLED else outcome.message or run.state.message
         return enter(run, State(type=StateType.CANCELLED, name="Cancelled", timestamp=now, message=message))
@@ -85,9 +92,14 @@ def conclude(
         )
         return enter(run, state, retries_used=used, expected_start=now + delay)
     name = outcome.name if outcome.name in NAMES[outcome.type] else NAMES[outcome.type][0]
-    return enter(
-        run, State(type=outcome.type, name=name, timestamp=now, message=outcome.message, data=outcome.data)
-    )
+    return enter(run, State(type=outcome.type, name=name, timestamp=now, message=outcome.message, data=outcome.data))
+
+
+def _resumed_and(run: FlowRun, outcome: Outcome, now: datetime) -> Transition:
+    """Code that ended well though its run was paused (it did not wait for the answer) ran to its end."""
+    running = enter(run, State(type=StateType.RUNNING, name="Running", timestamp=now))
+    done = conclude(running.run, outcome, now, retry=RetryPolicy(), source=random.Random(0))  # noqa: S311 - none is drawn
+    return Transition(run=done.run, expected_number=run.state_number, states=(*running.states, *done.states))
 
 
 def _another_attempt(

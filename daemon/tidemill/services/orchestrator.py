@@ -14,7 +14,6 @@ from tidemill.core import transitions
 from tidemill.core.deployments import Deployment, OnCrash
 from tidemill.core.events import RunChanged
 from tidemill.core.ports import Outcome
-from tidemill.core.retries import RetryPolicy
 from tidemill.core.runs import FlowRun, Transition
 from tidemill.core.states import State, StateType
 from tidemill.errors import NotFoundError, StoreUnavailableError
@@ -61,7 +60,7 @@ class Orchestrator:
 
         An attempt that is no longer the run's present one changes nothing (it is fenced); the run is returned as it is.
         """
-        retry = deployment.retry if deployment is not None else RetryPolicy()
+        retry = deployment.retry if deployment is not None else None
         on_crash = deployment.on_crash if deployment is not None else OnCrash.FAIL
         attempt = run.attempt
         while True:

@@ -10,7 +10,6 @@ import msgspec
 
 from tidemill.core.deployments import OnCrash
 from tidemill.core.ports import Outcome
-from tidemill.core.retries import RetryPolicy
 from tidemill.core.runs import FlowRun, Transition
 from tidemill.core.states import State, StateType
 from tidemill.core.transitions import conclude, enter
@@ -105,7 +104,7 @@ def _decide(
         run,
         outcome,
         now,
-        retry=deployment.retry if deployment is not None else RetryPolicy(),
+        retry=deployment.retry if deployment is not None else None,
         on_crash=on_crash,
         source=orchestrator.ids.random,
     )
