@@ -22,7 +22,7 @@ from tidemill.core.states import StateType
 from tidemill.store import Store, connections, listing, runs
 
 S = StateType
-SEEDS = range(60)
+SEEDS = range(15)
 
 # How the store may be made to go about it: bounds so low that it walks, or so high that it looks at each.
 WAYS = [

@@ -91,7 +91,7 @@ async def compare(store: Store, model: Model) -> None:
         assert await store.read(lambda connection, seq=seq: history.of(connection, seq)) == model.states[seq]
 
 
-@settings(max_examples=60)
+@settings(max_examples=25)
 @given(_STEPS)
 def test_groups_of_changes_do_what_the_same_changes_do_one_by_one(groups: list[list[tuple[Any, ...]]]) -> None:
     with TemporaryDirectory() as folder:

@@ -26,7 +26,7 @@ HOT = {
     "runs": {name for noun, name in NAMED if noun == "runs"},
     "schedules": {"advance", "skip", "skipped_of"},
     "task_runs": {"put", "of_run", "by_id"},
-    "retention": {"runs_before", "oldest_of", "keyless_before", "still_finished", "delete_lines_of", "delete_lines"},
+    "retention": {"runs_before", "oldest_on", "keyless_before", "still_finished", "delete_lines_of", "delete_lines"},
     "listing": {
         name
         for noun, name in NAMED
@@ -69,6 +69,12 @@ def test_no_hot_statement_scans_a_table(connection: sqlite3.Connection, noun: st
     aliases = _tables(connection) | {"other", "newer", "old", "a"}
     scanned = [line for line in _plan(connection, statements.load(noun)[name]) if line.split()[0] == "SCAN"]
     assert not [line for line in scanned if line.split()[1] in aliases], scanned
+
+
+def test_tags_of_deleted_runs_are_found_by_tag_and_run(connection: sqlite3.Connection) -> None:
+    """By the tag alone, all runs that have it would be looked at: 40 ms a hundred runs of a million, now 1."""
+    plan = _plan(connection, statements.load("runs")["delete_tags"])
+    assert "SEARCH run_tag USING PRIMARY KEY (tag=? AND run=?)" in plan
 
 
 def test_no_statement_is_without_a_comment_where_it_is_not_plain() -> None:

@@ -5,6 +5,7 @@ Of every deployment the newest finished run stays, and of every key the latest a
 
 from __future__ import annotations
 
+import itertools
 import sqlite3
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -19,12 +20,14 @@ from tidemill.store.store import Store
 
 _SQL = load("retention")
 PIECE_RUNS = 100  # runs deleted in one transaction
+OLDEST = 1000  # runs of a deployment looked at for a piece
 PIECE_LINES = 2000  # lines deleted in one transaction
 PIECE_PAGES = 500  # pages given back to the file system in one transaction
 SLACK_PAGES = 4000  # free pages that stay in the file for the runs to come
 
 _numbers = msgspec.json.Decoder(list[int])
-_crowded = msgspec.json.Decoder(list[tuple[str, int]])
+_crowded = msgspec.json.Decoder(list[tuple[list[int], int]])
+_oldest = msgspec.json.Decoder(list[tuple[int, int, int]])
 
 
 class Pruning(msgspec.Struct, frozen=True, kw_only=True):
@@ -90,12 +93,17 @@ def _before(connection: sqlite3.Connection, before: int) -> list[int]:
 
 def _by_count(connection: sqlite3.Connection, keep: int, found: list[int]) -> list[int]:
     chosen = dict.fromkeys(found)
-    for deployment, extra in _crowded.decode(str(scalar(connection, _SQL["crowded"], {"keep": keep}))):
+    for routes, extra in _crowded.decode(str(scalar(connection, _SQL["crowded"], {"keep": keep}))):
         if len(chosen) >= PIECE_RUNS:
             break
+        limit = min(extra, OLDEST)
+        pages = [
+            _oldest.decode(str(scalar(connection, _SQL["oldest_on"], {"route": route, "limit": limit})))
+            for route in routes
+        ]
         # Unfinished runs among the oldest are passed over, not made up for by younger ones.
-        oldest = _list(connection, "oldest_of", deployment=deployment, surplus=extra, limit=PIECE_RUNS)
-        chosen.update(dict.fromkeys(oldest))
+        oldest = sorted(itertools.chain(*pages))[:limit]
+        chosen.update(dict.fromkeys(seq for _, seq, ended in oldest if ended))
     return list(chosen)[:PIECE_RUNS]
 
 

@@ -15,28 +15,22 @@ FROM (
     ORDER BY run.expected_start LIMIT :limit
 );
 
--- How many runs each deployment has, over all its routes, where they are more than wanted.
+-- Deployments with more runs than wanted, over all their routes: those routes, and how many are too many.
 -- name: crowded
-SELECT json_group_array(json_array(deployment, runs - :keep))
+SELECT json_group_array(json_array(json(routes), runs - :keep))
 FROM (
-    SELECT ifnull(route.deployment, '') AS deployment, sum(counted.runs) AS runs
+    SELECT json_group_array(route.number) AS routes, sum(counted.runs) AS runs
     FROM (SELECT route, count(*) AS runs FROM run GROUP BY route) AS counted
     JOIN route ON route.number = counted.route
-    GROUP BY 1 HAVING sum(counted.runs) > :keep
+    GROUP BY ifnull(route.deployment, '') HAVING sum(counted.runs) > :keep
 );
 
--- A deployment's oldest runs, as many as are too many, the finished ones of them.
--- name: oldest_of
-SELECT json_group_array(seq)
+-- A route's oldest runs: when they were to start, their number, and whether they have ended.
+-- name: oldest_on
+SELECT json_group_array(json_array(expected_start, seq, state_type >= 5))
 FROM (
-    SELECT seq, state_type
-    FROM (
-        SELECT run.seq, run.state_type, run.expected_start
-        FROM route CROSS JOIN run ON run.route = route.number
-        WHERE ifnull(route.deployment, '') = :deployment
-        ORDER BY run.expected_start, run.seq LIMIT :surplus
-    )
-    WHERE state_type >= 5 LIMIT :limit
+    SELECT expected_start, seq, state_type FROM run INDEXED BY run_route
+    WHERE route = :route ORDER BY expected_start, seq LIMIT :limit
 );
 
 -- The last number among the oldest lines that are older than an instant.

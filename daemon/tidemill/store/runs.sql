@@ -138,12 +138,11 @@ DELETE FROM log WHERE run IN (SELECT value FROM json_each(:seqs));
 -- name: delete_task_runs
 DELETE FROM task_run WHERE run IN (SELECT value FROM json_each(:seqs));
 
--- name: tags_of
-SELECT json_group_array(json_array(t.value, run.seq))
-FROM json_each(:seqs) AS e CROSS JOIN run ON run.seq = e.value, json_each(run.tags) AS t
-WHERE run.tags IS NOT NULL;
-
--- A row: tag, run.
--- name: untag
+-- By each of their tags and each of the runs: pairs would look at all runs that have the tag.
+-- name: delete_tags
 DELETE FROM run_tag
-WHERE (tag, run) IN (SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(:rows));
+WHERE tag IN (
+        SELECT t.value FROM json_each(:seqs) AS e CROSS JOIN run ON run.seq = e.value, json_each(run.tags) AS t
+        WHERE run.tags IS NOT NULL
+    )
+    AND run IN (SELECT value FROM json_each(:seqs));

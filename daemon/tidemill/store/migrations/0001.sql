@@ -73,7 +73,7 @@ CREATE UNIQUE INDEX run_idempotency ON run (idempotency_key) WHERE idempotency_k
 -- one instant; the route behind it saves looking at rows that do not fit.
 CREATE INDEX run_state ON run (state_type, expected_start, seq, route);
 -- Late, TimedOut, Skipped and the like.
-CREATE INDEX run_state_name ON run (state_name, expected_start) WHERE state_name IS NOT NULL;
+CREATE INDEX run_state_name ON run (state_name, expected_start, seq, state_type, route) WHERE state_name IS NOT NULL;
 CREATE INDEX run_route ON run (route, expected_start);
 CREATE INDEX run_expected ON run (expected_start);
 CREATE INDEX run_start ON run (start_time);
