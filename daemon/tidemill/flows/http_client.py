@@ -12,10 +12,18 @@ from __future__ import annotations
 import os
 import socket
 import ssl
+import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
-import httpx
+# httpx imports its own command line, and with it rich and click, wherever those are installed: two thirds of the time
+# its import takes and 6 MB. It is told that this one module cannot be imported, for which it is prepared.
+_NO_COMMAND_LINE = "httpx._main"
+_hidden = "httpx" not in sys.modules and sys.modules.setdefault(_NO_COMMAND_LINE, None) is None  # type: ignore[arg-type]
+import httpx  # noqa: E402
+
+if _hidden:
+    del sys.modules[_NO_COMMAND_LINE]
 
 # Below the 5 s after which many servers (Node, uvicorn, Apache) close an idle connection: a job that repeats every 5 s
 # would otherwise meet connections that are just being closed.
