@@ -31,6 +31,7 @@ from tidemill.errors import EXIT_FAILED, EXIT_OK, ConfigError, TidemillError
 from tidemill.flows.builtins import BuiltinFlow, builtins
 from tidemill.ids import Ids
 from tidemill.runners.inline import InlineRunner
+from tidemill.runners.lag import LagMonitor
 from tidemill.runners.threads import PoolThreads
 from tidemill.sdk import capture
 from tidemill.services.catalogue import Catalogue
@@ -164,6 +165,7 @@ class Daemon:
         # Seeded from the system's source: ids are drawn by the thousand, and need not be secret.
         self._ids = Ids(random.Random(Ids().random.getrandbits(128)))  # noqa: S311
         self._notifier = systemd.Notifier(environ)
+        self._lag = LagMonitor(clock=self._clock, redact=redactor.text)
         self._stop = asyncio.Event()
         self._hurry = asyncio.Event()
         self._listen_to_signals()
@@ -240,6 +242,7 @@ class Daemon:
         status.unfit = {name: str(fault) for name, fault in unfit.items()}
         status.addresses = [_address(each) for each in self._sockets]
         status.dropped_lines = lambda: self._log.dropped
+        status.lag = self._lag.problems
         return house
 
     def _runner(self, pool: WorkPool) -> InlineRunner:
@@ -251,6 +254,7 @@ class Daemon:
             threads=PoolThreads(pool.threads),
             clock=self._clock,
             grace=settings.daemon.grace_period / 2,
+            lag=self._lag,
         )
 
     # --- running ----------------------------------------------------------------------------------------------------
@@ -276,6 +280,7 @@ class Daemon:
         if not self._faults:
             save_last_good(self._loaded, self._state)
         capture.install((self._log.handler,))
+        self._lag.start()
         house.start()
         gc.collect()
         gc.freeze()  # what is there now stays: later collections need not look at it
@@ -298,6 +303,7 @@ class Daemon:
             await asyncio.gather(warming, telling, return_exceptions=True)
             self._notifier.stopping()
             cut = await house.stop(settings.daemon.grace_period, self._hurry)
+            self._lag.stop()
             capture.uninstall((self._log.handler,))
             logger.info("stopped; %d runs were cut off", cut) if cut else logger.info("stopped")
 

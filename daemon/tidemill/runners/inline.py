@@ -21,6 +21,7 @@ from tidemill.core.deployments import FlowKind, FlowRef, WorkPool
 from tidemill.core.ports import Cancellation, Job, Outcome, Recorder, Threads
 from tidemill.errors import EntrypointError
 from tidemill.flows.builtins import BuiltinFlow
+from tidemill.runners.lag import LagMonitor
 from tidemill.runners.outcomes import completed, failed, stopped, timed_out, told_traceback
 from tidemill.sdk.context import FLOW, RunContext, current
 from tidemill.sdk.entrypoints import load
@@ -42,8 +43,10 @@ class InlineRunner:
         threads: Threads,
         clock: Clock,
         grace: timedelta,
+        lag: LagMonitor | None = None,
     ) -> None:
         self.pool = pool
+        self.lag = lag
         self._builtins = builtins
         self._flows_dir = flows_dir
         self._threads = threads
@@ -153,6 +156,8 @@ class _Attempt:
         loop = asyncio.get_running_loop()
         self._done: asyncio.Future[None] = loop.create_future()
         self._task = loop.create_task(_carried(call, self._context))
+        if self._runner.lag is not None:
+            self._runner.lag.enter()
         self._task.add_done_callback(self._ended)
         timeout = self._context.job.timeout
         if timeout is not None:
@@ -173,6 +178,8 @@ class _Attempt:
         return self._outcome()
 
     def _ended(self, _task: asyncio.Task[Outcome]) -> None:
+        if self._runner.lag is not None:
+            self._runner.lag.leave()
         if not self._done.done():
             self._done.set_result(None)
 

@@ -51,6 +51,7 @@ class Status:
         self.unfit: Mapping[str, str] = {}
         self.addresses: Sequence[str] = ()
         self.dropped_lines: Callable[[], int] = lambda: 0
+        self.lag: Callable[[], list[str]] = list  # which run's code holds everything else up now
 
     def problems(self) -> list[str]:
         """Return what keeps the daemon from being well, in words; empty: it is."""
@@ -60,6 +61,7 @@ class Status:
             found.append(f"database: {self._store.degraded}")
         if self._timekeeper.held is not None:
             found.append(f"clock: {self._timekeeper.held}")
+        found += [f"lag: {each}" for each in self.lag()]
         abandoned = sum(worker.runner.abandoned for worker in self._workers.values())
         if abandoned:
             found.append(f"{abandoned} runs were abandoned: their code did not stop and still holds its slots")

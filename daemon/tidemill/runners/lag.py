@@ -1,0 +1,397 @@
+"""The lag monitor: whether code of inline runs holds everything else up, which run it is, and at which line.
+
+Inline code shares the daemon's event loop and its interpreter lock, and can hold them up in three ways. It *blocks* the
+loop: a step that does not come to its next ``await``. It *hogs* the interpreter: a thread that computes, so that every
+hand-over to another thread takes the switch interval. Or it *holds* the interpreter: a call into C that does not give
+the lock up, during which nothing at all runs, this monitor's thread included; that is told as soon as it ends.
+
+A thread asks the loop for an answer four times a second while code runs inline, and sleeps while none does. It writes
+nothing while all is well. Nothing is recorded beforehand: whose code it is, is read off the stack when it matters.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures.thread
+import contextvars
+import faulthandler
+import linecache
+import logging
+import sys
+import sysconfig
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from types import CodeType, FrameType
+from typing import Any
+
+from tidemill.clock import Clock
+from tidemill.core.deployments import FlowKind
+from tidemill.sdk.context import FLOW, RunContext, current
+
+PERIOD_S = 0.25  # between two looks
+PATIENCE_S = 0.5  # how long code may hold everything up before it is told: found out within PERIOD_S more
+PROBE_S = 0.001  # a nap, to see how long the interpreter lock takes to come back
+PROBES = 3  # that agree: one may be slow or fast by chance
+SHOWN = 3  # threads told as hogs at a time
+LAST_WORDS_S = 15.0  # the interpreter held for about so long: every thread's stack is written to stderr
+LONGEST_SOURCE = 120  # characters
+
+_HANDLE = asyncio.Handle._run.__code__
+_WORK_ITEM: CodeType = concurrent.futures.thread._WorkItem.run.__code__
+_OURS = str(Path(__file__).resolve().parents[1])
+_LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
+
+_REMEDY = 'code that computes or waits without "await" belongs in a process pool'
+_TOLD = {
+    "blocks": "blocks the event loop",
+    "hogs": "hogs the interpreter lock",
+    "holds": "held the interpreter lock, so that nothing else ran",
+}
+
+logger = logging.getLogger("tidemill.lag")
+
+
+class Episode:
+    """One time that some code held others up. Instants are monotonic seconds."""
+
+    __slots__ = ("context", "file", "kind", "line", "place", "seen", "since", "times", "who")
+
+    def __init__(self, kind: str, since: float, frame: FrameType | None, thread: str) -> None:
+        self.kind = kind  # blocks, hogs, holds
+        self.since = since
+        self.seen = since  # the last time it was found to go on
+        self.times = 1  # it was found
+        self.context = run_of(frame)
+        if self.context is not None:
+            job = self.context.job
+            self.who = f"{job.deployment or job.flow.name}: {job.run_name}"
+        else:
+            self.who = f"code of no known run ({thread})"
+        self.place, self.file, self.line = place(frame, self.context)
+
+    @property
+    def told(self) -> str:
+        return f"{self.who} {_TOLD[self.kind]}"
+
+    @property
+    def seconds(self) -> float:
+        return self.seen - self.since
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        job = None if self.context is None else self.context.job
+        return {
+            "run": None if job is None else job.run_id,
+            "deployment": None if job is None else job.deployment,
+            "file": self.file,
+            "line": self.line,
+            "seconds": round(self.seconds, 3),
+        }
+
+
+class LagMonitor:
+    """Watches the loop it is started on while inline code runs: from :meth:`enter` to :meth:`leave`, on that loop.
+
+    ``redact`` takes secrets out of the source lines that are shown. ``tell`` hears of each episode at its beginning
+    (False) and its end (True), in the monitor's thread, after it was logged.
+    """
+
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        redact: Callable[[str], str] = lambda text: text,
+        tell: Callable[[Episode, bool], None] = lambda episode, ended: None,
+        period_s: float = PERIOD_S,
+        patience_s: float = PATIENCE_S,
+    ) -> None:
+        self.episodes = 0  # since the start
+        self.longest_s = 0.0
+        self._clock = clock
+        self._redact = redact
+        self._tell = tell
+        self._period_s = period_s
+        self._patience_s = patience_s
+        self._open: dict[object, Episode] = {}  # by "loop" or the thread's number
+        self._watched = 0
+        self._asleep = False
+        self._wake = threading.Event()
+        self._closed = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Watch the running loop and the thread it runs in."""
+        self._loop = asyncio.get_running_loop()
+        self._loop_thread = threading.get_ident()
+        self._thread = threading.Thread(target=self._run, name="tidemill-lag", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Watch no more. Episodes that go on are not told to have ended."""
+        self._closed.set()
+        self._wake.set()
+        if self._thread is not None:
+            self._thread.join(1.0)
+
+    def enter(self) -> None:
+        """Some inline code begins."""
+        self._watched += 1
+        if self._asleep:
+            self._asleep = False
+            self._wake.set()
+
+    def leave(self) -> None:
+        """It has ended."""
+        self._watched -= 1
+
+    def problems(self) -> list[str]:
+        """Return what holds others up now, in words."""
+        now = self._clock.monotonic()
+        return [
+            f"{each.told} for {now - each.since:.1f} s now, at {each.place}; {_REMEDY}"
+            for each in list(self._open.values())
+        ]
+
+    # --- the thread -------------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        self._begin()
+        while not self._closed.is_set():
+            if not self._watched and not self._open:
+                self._sleep()
+                continue
+            began = self._clock.monotonic()
+            self._closed.wait(self._period_s)
+            try:
+                self._look(began)
+            except Exception:
+                # Other threads' stacks change while they are read; a look that fails is followed by another.
+                logger.exception("the lag monitor could not look")
+        faulthandler.cancel_dump_traceback_later()
+
+    def _sleep(self) -> None:
+        faulthandler.cancel_dump_traceback_later()
+        self._asleep = True
+        # Whoever enters counts itself first and looks for a sleeper then; here it is the other way round.
+        if not self._watched:
+            self._wake.wait()
+        self._asleep = False
+        self._wake.clear()
+        self._begin()
+
+    def _begin(self) -> None:
+        self._sent: float | None = None  # when the loop was asked, unless it has answered
+        self._answered = self._clock.monotonic()
+        self._step: object = None
+        self._hogging: dict[int, tuple[float, float]] = {}  # by thread: since when, and when last
+        self._cpu = self._used()
+        self._armed: float | None = None
+
+    def _look(self, began: float) -> None:
+        now = self._clock.monotonic()
+        self._last_words(now)
+        late = now - began - self._period_s
+        before, self._cpu = self._cpu, self._used()
+        spent = {thread: used - before[thread] for thread, used in self._cpu.items() if thread in before}
+        frames = sys._current_frames()
+        try:
+            if late >= self._patience_s:
+                self._held(now, late, spent, frames)
+                self._ask()
+            else:
+                self._ask_the_loop(now, frames.get(self._loop_thread))
+                self._look_for_hogs(now, now - began, spent, frames)
+            self._close_ended(now)
+        finally:
+            frames.clear()  # a frame keeps its variables alive
+
+    def _ask(self) -> None:
+        self._sent, self._step = self._clock.monotonic(), None
+        try:
+            self._loop.call_soon_threadsafe(self._answer)
+        except RuntimeError:  # the loop is closed
+            self._closed.set()
+
+    def _answer(self) -> None:
+        self._answered, self._sent = self._clock.monotonic(), None
+
+    def _ask_the_loop(self, now: float, frame: FrameType | None) -> None:
+        sent = self._sent
+        if sent is None:
+            self._end("loop", self._answered)
+            self._ask()
+            return
+        step = _step_of(frame, self._loop)
+        # A thousand short steps in a row are a busy loop, not a blocked one: it must be the same step as before.
+        if step is not None and step is self._step and now - sent >= self._patience_s:
+            self._found("loop", "blocks", sent, now, frame=frame, thread=self._loop_thread)
+        self._step = step
+
+    def _held(self, now: float, late: float, spent: Mapping[int, float], frames: Mapping[int, FrameType]) -> None:
+        """This thread could not run: who used the processor meanwhile kept the lock. Nobody: the machine stood still."""
+        thread = max(spent, key=lambda each: spent[each], default=None)
+        if thread is not None and spent[thread] >= late / 2:
+            self._found(thread, "holds", now - late, now, frame=frames.get(thread), thread=thread)
+
+    def _look_for_hogs(
+        self, now: float, passed: float, spent: Mapping[int, float], frames: Mapping[int, FrameType]
+    ) -> None:
+        mine = (self._loop_thread, threading.get_ident())
+        others = {thread: used for thread, used in spent.items() if thread not in mine and used >= passed / 20}
+        loop = spent.get(self._loop_thread, 0.0)
+        # On a busy machine nobody gets a whole processor: what counts is that others use more of it than the loop. And
+        # where the loop's own thread is the one that computes, others use theirs outside of the lock.
+        if loop >= passed / 2 or sum(others.values()) < max(loop, passed / 8) or not self._contended():
+            others = {}
+        for thread in others:
+            since, _ = self._hogging.get(thread, (now - passed, now))
+            self._hogging[thread] = since, now
+        # One look may find the lock free by chance.
+        lately = now - 2.5 * self._period_s
+        self._hogging = {thread: (since, seen) for thread, (since, seen) in self._hogging.items() if seen >= lately}
+        worst = sorted(others, key=lambda thread: others[thread], reverse=True)[:SHOWN]
+        for thread in others:
+            since, _ = self._hogging[thread]
+            if thread in self._open or (thread in worst and now - since >= self._patience_s):
+                self._found(thread, "hogs", since, now, frame=frames.get(thread), thread=thread)
+
+    def _contended(self) -> bool:
+        """Say whether somebody else holds the interpreter lock nearly all the time: giving it up costs its interval."""
+        slow, free = 0, 0
+        while slow < PROBES and free < PROBES:
+            began = self._clock.monotonic()
+            # Not 0: this thread would have the lock back before the other one has woken up to take it.
+            time.sleep(PROBE_S)
+            if self._clock.monotonic() - began < PROBE_S + sys.getswitchinterval() / 2:
+                free += 1
+            else:
+                slow += 1
+        return slow == PROBES
+
+    def _used(self) -> dict[int, float]:
+        """Return the processor seconds each thread has used, by its identifier; empty where the system cannot say."""
+        used: dict[int, float] = {}
+        for thread in threading.enumerate():
+            if thread.ident is None or thread.native_id is None:
+                continue
+            try:
+                # The clock of a thread by its number (clock_getcpuclockid(3) is made so): a number that is gone is an
+                # error here, where pthread_getcpuclockid would read freed memory.
+                used[thread.ident] = time.clock_gettime((~thread.native_id << 3) | 6)
+            except (OSError, OverflowError):
+                continue
+        return used
+
+    def _last_words(self, now: float) -> None:
+        """Have the interpreter write all stacks to stderr, without its lock, should this thread not run for long."""
+        if self._armed is None or now - self._armed > LAST_WORDS_S / 3:
+            self._armed = now
+            try:
+                faulthandler.dump_traceback_later(LAST_WORDS_S, file=sys.__stderr__ or 2)
+            except (OSError, ValueError, AttributeError):
+                self._armed = float("inf")  # there is no stderr
+
+    # --- episodes ---------------------------------------------------------------------------------------------------
+
+    def _found(self, key: object, kind: str, since: float, now: float, *, frame: FrameType | None, thread: int) -> None:
+        episode = self._open.get(key)
+        if episode is not None:
+            episode.seen = now
+            episode.times += 1
+            return
+        names = {each.ident: each.name for each in threading.enumerate()}
+        episode = Episode(kind, since, frame, f"thread {names.get(thread, thread)}")
+        episode.place = self._redact(episode.place)
+        episode.seen = now
+        self._open[key] = episode
+        self.episodes += 1
+        for_now = "for" if kind == "holds" else "for more than"
+        self._say(episode, f"{_TOLD[kind]} {for_now} {episode.seconds:.1f} s, at {episode.place}; {_REMEDY}")
+        self._tell(episode, False)
+
+    def _close_ended(self, now: float) -> None:
+        for key, episode in list(self._open.items()):
+            # A hog gives others their turns, and one look may miss it; what held everything has ended already.
+            if key != "loop" and now - episode.seen > 2.5 * self._period_s:
+                self._end(key, episode.seen)
+
+    def _end(self, key: object, ended: float) -> None:
+        episode = self._open.pop(key, None)
+        if episode is None:
+            return
+        episode.seen = max(ended, episode.seen)
+        self.longest_s = max(self.longest_s, episode.seconds)
+        if episode.kind != "holds":
+            self._say(episode, f"no longer {_TOLD[episode.kind]}: it did for {episode.seconds:.1f} s")
+        elif episode.times > 1:
+            self._say(episode, f"{_TOLD['holds']}, {episode.times} times in {episode.seconds:.1f} s")
+        self._tell(episode, True)
+
+    def _say(self, episode: Episode, what: str) -> None:
+        logger.warning("%s %s", episode.who, what, extra={"fields": episode.fields})
+        if episode.context is not None:
+            episode.context.log(f"the flow's code {what}", logging.WARNING, FLOW)
+
+
+def run_of(frame: FrameType | None) -> RunContext | None:
+    """Return the run that the code at ``frame`` belongs to.
+
+    The innermost piece of house work on the stack that knows a context tells: a callback or a task's step (asyncio
+    keeps its context), a call in a thread (a context, or the run's own), the runner.
+    """
+    for each in _outward(frame):
+        for value in _known_by(each):
+            context = value.get(current) if isinstance(value, contextvars.Context) else value
+            if isinstance(context, RunContext):
+                return context
+    return None
+
+
+def _known_by(frame: FrameType) -> Iterator[Any]:
+    if frame.f_code is _HANDLE:
+        yield getattr(frame.f_locals.get("self"), "_context", None)
+    elif frame.f_code is _WORK_ITEM:  # asyncio.to_thread: partial(context.run, function, …)
+        call = getattr(frame.f_locals.get("self"), "fn", None)
+        yield getattr(getattr(call, "func", None), "__self__", None)
+    elif frame.f_code.co_filename.startswith((_OURS, *_LIBRARIES)):
+        yield from [value for value in frame.f_locals.values() if isinstance(value, RunContext | contextvars.Context)]
+
+
+def place(frame: FrameType | None, context: RunContext | None) -> tuple[str, str | None, int | None]:
+    """Return where code is, for people, and its file and line.
+
+    The line of the flow's own code is shown, and the innermost one behind it where that is a library's.
+    """
+    if frame is None:
+        return "a place that is not known", None, None
+    own = next((each for each in _outward(frame) if _is_own(each, context)), frame)
+    source = linecache.getline(own.f_code.co_filename, own.f_lineno, own.f_globals).strip()
+    if len(source) > LONGEST_SOURCE:
+        source = f"{source[:LONGEST_SOURCE]}…"
+    text = f"{own.f_code.co_filename}:{own.f_lineno} {own.f_code.co_name}" + (f": {source}" if source else "")
+    if own is not frame:
+        text += f" (in {Path(frame.f_code.co_filename).name}:{frame.f_lineno} {frame.f_code.co_name})"
+    return text, own.f_code.co_filename, own.f_lineno
+
+
+def _is_own(frame: FrameType, context: RunContext | None) -> bool:
+    if context is not None and context.job.flow.kind is FlowKind.MODULE:
+        package = context.job.flow.entrypoint.partition(":")[0].partition(".")[0]
+        if str(frame.f_globals.get("__name__", "")).partition(".")[0] == package:
+            return True
+    file = frame.f_code.co_filename
+    return not file.startswith((_OURS, *_LIBRARIES, "<frozen"))
+
+
+def _step_of(frame: FrameType | None, loop: asyncio.AbstractEventLoop) -> object:
+    """Return what stands for the loop's present step: its callback's frame, or its task where loops are made in C."""
+    callback = next((each for each in _outward(frame) if each.f_code is _HANDLE), None)
+    return callback if callback is not None else asyncio.current_task(loop)
+
+
+def _outward(frame: FrameType | None) -> Iterator[FrameType]:
+    while frame is not None:
+        yield frame
+        frame = frame.f_back
