@@ -230,7 +230,7 @@ class LagMonitor:
         self._step = step
 
     def _held(self, now: float, late: float, spent: Mapping[int, float], frames: Mapping[int, FrameType]) -> None:
-        """This thread could not run: who used the processor meanwhile kept the lock. Nobody: the machine stood still."""
+        """This thread could not run: who used the processor meanwhile kept the lock. Nobody: the machine slept."""
         thread = max(spent, key=lambda each: spent[each], default=None)
         if thread is not None and spent[thread] >= late / 2:
             self._found(thread, "holds", now - late, now, frame=frames.get(thread), thread=thread)
