@@ -196,8 +196,8 @@ class Scheduler:
             if dues:
                 entries.append(entry)
                 runs.extend(self.make(entry, due) for due in dues)
-            elif entry.ahead:
-                self._queue(entry, now)
+            elif len(entry.ahead) >= self._catalogue.settings.daemon.upcoming:
+                self._queue(entry, now)  # else it never fires again: what stands ahead is all there is
         if not runs:
             return 0
         try:
