@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from tidemill import __version__, systemd
-from tidemill.api import places, sockets
+from tidemill.api import documents, places, sockets
 from tidemill.clock import SystemClock
 from tidemill.config import Loaded, LogLevel, load, load_last_good, resolve_secret, save_last_good
 from tidemill.core.deployments import FlowKind, WorkPool
@@ -35,7 +35,7 @@ from tidemill.runners.lag import LagMonitor
 from tidemill.runners.threads import PoolThreads
 from tidemill.sdk import capture
 from tidemill.services.catalogue import Catalogue
-from tidemill.services.fitness import ParameterCheck, builtin_faults, entrypoint_faults
+from tidemill.services.fitness import ParameterCheck, builtin_faults, entrypoint_fitness
 from tidemill.services.house import House
 from tidemill.services.orphans import Orphans
 from tidemill.services.recorder import RecorderHouse
@@ -205,9 +205,9 @@ class Daemon:
             logger.info(
                 "%s %s: %s set by hand no longer holds: the file says otherwise now", each.kind, each.name, each.key
             )
-        signatures, unfit = await asyncio.to_thread(entrypoint_faults, self._loaded)
-        if unfit and self._strict:
-            raise ConfigError(list(unfit.values()))
+        fitness = await asyncio.to_thread(entrypoint_fitness, self._loaded)
+        if fitness.faults and self._strict:
+            raise ConfigError([fault for found in fitness.faults.values() for fault in found])
         self._recorders = RecorderHouse(
             store=store,
             clock=self._clock,
@@ -229,17 +229,20 @@ class Daemon:
             ids=self._ids,
             runner=self._runner,
             recorder=self._recorders.recorder,
-            check_parameters=ParameterCheck(self._flows, signatures),
+            check_parameters=ParameterCheck(self._flows, fitness.signatures),
             last_alive=last_alive,
             end_orphans=Orphans(store=store, clock=self._clock).end,
+            document=lambda run: documents.flow_run(store.instance_id, run, self._clock.now()),
+            script_recorder=self._recorders.outside,
         )
+        self._recorders.answering = house.answers
         house.bus.listen(self._log.write)
         if settings.log.level is LogLevel.DEBUG:
             house.bus.listen_to_task_runs(self._log.write)
         status = house.status
         status.config_file = str(self._config)
         status.config_faults = self._faults
-        status.unfit = {name: str(fault) for name, fault in unfit.items()}
+        status.unfit = {name: "; ".join(map(str, found)) for name, found in fitness.faults.items()}
         status.addresses = [_address(each) for each in self._sockets]
         status.dropped_lines = lambda: self._log.dropped
         status.lag = self._lag.problems
@@ -274,6 +277,8 @@ class Daemon:
                 deployments=tuple(settings.deployments.values()),
                 work_queues=tuple(settings.work_queues.values()),
                 work_pools=tuple(settings.work_pools.values()),
+                concurrency_limits=tuple(settings.concurrency_limits.values()),
+                blocks=tuple(settings.blocks.values()),
                 at=self._clock.now(),
             ),
         )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +15,6 @@ if TYPE_CHECKING:
     from tidemill.config import Loaded
     from tidemill.core.deployments import Deployment
     from tidemill.core.schedules import Fire
-    from tidemill.sdk.findings import Finding
 
 FIRES = 5
 
@@ -41,7 +39,7 @@ def check(session: Session) -> int:
     except ConfigError as error:
         return _report(session, list(error.faults), [], [], [path])
     warnings = list(loaded.warnings)
-    faults = list(_code_faults(loaded, warnings, imports=not session.args.no_import))
+    faults = _code_faults(loaded, warnings, imports=not session.args.no_import)
     deployments = [_deployment(session, loaded, each) for each in loaded.settings.deployments.values()]
     return _report(session, faults, warnings, deployments, list(loaded.files))
 
@@ -54,50 +52,17 @@ def _made_dir(session: Session) -> Path | None:
     return folder if folder.is_dir() else None
 
 
-def _code_faults(loaded: Loaded, warnings: list[Fault], *, imports: bool) -> Iterator[Fault]:
-    """Yield what is wrong with flows and their parameters, which the text alone does not show."""
-    from tidemill.core.deployments import FlowKind
+def _code_faults(loaded: Loaded, warnings: list[Fault], *, imports: bool) -> list[Fault]:
+    """Return what is wrong with flows and their parameters, which the text alone does not show."""
     from tidemill.flows.builtins import builtins
-    from tidemill.sdk.probe import probe
-    from tidemill.sdk.signatures import check_parameters
+    from tidemill.services.fitness import builtin_faults, entrypoint_fitness
 
-    known = builtins()
-    python = []
-    for each in loaded.settings.deployments.values():
-        if each.flow.kind is FlowKind.BUILTIN:
-            yield from _findings(loaded, each, known[each.flow.entrypoint].check(each.parameters))
-        else:
-            python.append(each)
-    if not imports or not python:
-        return
-    settings = loaded.settings
-    probed = probe([each.flow for each in python], settings.daemon.flows, settings.daemon.import_timeout)
-    for each in python:
-        found = probed[each.flow.entrypoint]
-        if found.error is not None or found.signature is None:
-            yield loaded.fault(_key(each, "flow"), found.error or "cannot be loaded")
-            continue
-        yield from _findings(loaded, each, check_parameters(found.signature, each.parameters))
-        if not found.signature.is_async and settings.work_pools[each.work_pool].type == "inline":
-            warnings.append(
-                loaded.fault(
-                    _key(each, "flow"),
-                    f'"{each.flow.entrypoint}" is a plain function in an inline pool: it gets a thread of the daemon',
-                    "fine for code that waits; code that computes for long delays the other runs",
-                )
-            )
-
-
-def _findings(loaded: Loaded, each: Deployment, findings: list[Finding]) -> Iterator[Fault]:
-    for finding in findings:
-        key = _key(each, "parameters") + (f".{finding.path}" if finding.path else "")
-        yield loaded.fault(key, finding.problem, finding.remedy)
-
-
-def _key(each: Deployment, *rest: str) -> str:
-    from tidemill.config.documents import dotted
-
-    return dotted(("deployments", each.name, *rest))
+    faults = builtin_faults(loaded, builtins())
+    if imports:
+        fitness = entrypoint_fitness(loaded)
+        faults += [fault for found in fitness.faults.values() for fault in found]
+        warnings += fitness.warnings
+    return faults
 
 
 def _deployment(session: Session, loaded: Loaded, each: Deployment) -> dict[str, Any]:

@@ -9,7 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
+
 from tidemill.config import Loaded
+from tidemill.config.documents import dotted
 from tidemill.core.deployments import Deployment, FlowKind
 from tidemill.errors import Fault, TidemillError
 from tidemill.flows.builtins import BuiltinFlow
@@ -28,30 +31,44 @@ def builtin_faults(loaded: Loaded, builtins: Mapping[str, BuiltinFlow]) -> list[
     return faults
 
 
-def entrypoint_faults(loaded: Loaded) -> tuple[dict[str, Signature], dict[str, Fault]]:
-    """Import every Python entrypoint in a child; blocks, so call it in a thread.
+class Fitness(msgspec.Struct, frozen=True, kw_only=True):
+    """What importing the Python entrypoints has shown."""
 
-    Returns the signatures by entrypoint, and by deployment what keeps it from running.
+    signatures: Mapping[str, Signature] = {}  # by entrypoint
+    faults: Mapping[str, tuple[Fault, ...]] = {}  # by deployment: what keeps it from running
+    warnings: tuple[Fault, ...] = ()
+
+
+def entrypoint_fitness(loaded: Loaded) -> Fitness:
+    """Import every Python entrypoint in a child process, and hold its deployments against it.
+
+    Blocks: from a loop, call it in a thread.
     """
     settings = loaded.settings
     python = [each for each in settings.deployments.values() if each.flow.kind is not FlowKind.BUILTIN]
     if not python:
-        return {}, {}
+        return Fitness()
     probed: Mapping[str, Probed] = probe(
         [each.flow for each in python], settings.daemon.flows, settings.daemon.import_timeout
     )
-    faults: dict[str, Fault] = {}
+    faults: dict[str, tuple[Fault, ...]] = {}
+    warnings: list[Fault] = []
     signatures: dict[str, Signature] = {}
     for deployment in python:
         found = probed[deployment.flow.entrypoint]
-        if found.error is not None:
-            faults[deployment.name] = loaded.fault(f"deployments.{deployment.name}.flow", found.error)
-        elif found.signature is not None:
-            signatures[deployment.flow.entrypoint] = found.signature
-            findings = check_parameters(found.signature, deployment.parameters)
-            if findings:
-                faults[deployment.name] = _fault(loaded, deployment, findings[0])
-    return signatures, faults
+        flow = dotted(("deployments", deployment.name, "flow"))
+        if found.error is not None or found.signature is None:
+            faults[deployment.name] = (loaded.fault(flow, found.error or "cannot be loaded"),)
+            continue
+        signatures[deployment.flow.entrypoint] = found.signature
+        findings = check_parameters(found.signature, deployment.parameters)
+        if findings:
+            faults[deployment.name] = tuple(_fault(loaded, deployment, finding) for finding in findings)
+        if not found.signature.is_async and settings.work_pools[deployment.work_pool].type == "inline":
+            problem = f'"{deployment.flow.entrypoint}" is a plain function in an inline pool: it gets a thread'
+            remedy = "fine for code that waits; code that computes delays the other runs and belongs in a process pool"
+            warnings.append(loaded.fault(flow, problem, remedy))
+    return Fitness(signatures=signatures, faults=faults, warnings=tuple(warnings))
 
 
 class ParameterCheck:
@@ -73,5 +90,5 @@ class ParameterCheck:
 
 
 def _fault(loaded: Loaded, deployment: Deployment, finding: Finding) -> Fault:
-    key = f"deployments.{deployment.name}.parameters" + (f".{finding.path}" if finding.path else "")
+    key = dotted(("deployments", deployment.name, "parameters")) + (f".{finding.path}" if finding.path else "")
     return loaded.fault(key, finding.problem, finding.remedy)
