@@ -172,7 +172,8 @@ class PauseQuestion(_Told, frozen=True, kw_only=True, tag="pause"):
     """
 
     timeout_s: float | None = 3600.0
-    key: str | None = None
+    key: str | None = None  # a pause of this key that the run was resumed from before is passed over
+    flow_run_id: str | None = None  # of a subflow; None: the run itself
 
 
 class ResumeQuestion(_Told, frozen=True, kw_only=True, tag="resume"):

@@ -20,12 +20,17 @@ from tidemill.services.bus import EventBus
 from tidemill.services.catalogue import Catalogue
 from tidemill.services.dispatcher import Dispatcher
 from tidemill.services.orchestrator import Orchestrator
+from tidemill.services.pauses import Pauses
 from tidemill.services.scheduler import Scheduler
+from tidemill.services.scripts import Scripts
+from tidemill.services.slots import SlotKeeper
 from tidemill.services.worker import Worker
 from tidemill.store import Store, catalogue
 from tidemill.store import runs as stored_runs
 
 KINDS = ("deployment", "work_queue", "work_pool")
+# Somebody's code is on its way.
+IN_HANDS = ACTIVE | {StateType.PAUSED}
 
 
 class Control:
@@ -44,6 +49,8 @@ class Control:
         ids: Ids,
         check_parameters: Callable[[Deployment, Mapping[str, Any]], None],
         status: Callable[[], Any],
+        pauses: Pauses,
+        slots: SlotKeeper,
     ) -> None:
         self.clock = clock
         self.events = bus
@@ -56,6 +63,11 @@ class Control:
         self._ids = ids
         self._check_parameters = check_parameters
         self._status = status
+        self._pauses = pauses
+        self._slots = slots
+        self.scripts: Scripts | None = None
+        # Asks the code of a run that no worker carries to end; False: it is not reached.
+        self.cancel_elsewhere: Callable[[FlowRun, str], bool] = lambda run, reason: False
 
     @property
     def settings(self) -> Settings:
@@ -76,8 +88,9 @@ class Control:
         name: str | None = None,
         scheduled_time: datetime | None = None,
         idempotency_key: str | None = None,
+        parent: FlowRun | None = None,
     ) -> FlowRun:
-        """Make a run of a deployment, now or at ``scheduled_time``; return it.
+        """Make a run of a deployment, now or at ``scheduled_time``; return it. ``parent`` is the run that asks for it.
 
         ``parameters`` go over the deployment's own; only those its ``overridable`` lists may be given (P15). A known
         ``idempotency_key`` returns the run that was made with it.
@@ -102,8 +115,9 @@ class Control:
             expected_start=scheduled_time or now,
             state=State(type=StateType.SCHEDULED, name="Scheduled", timestamp=now),
             created=now,
-            created_by="person",
+            created_by="person" if parent is None else "flow",
             idempotency_key=idempotency_key,
+            parent_run_id=None if parent is None else parent.id,
         )
         if await self._orchestrator.create(run):
             return run
@@ -120,14 +134,20 @@ class Control:
             return run
         if run.state.is_terminal:
             raise TransitionError(f"flow run {run.name} ({run.id}) is {run.state.name} already")
-        if run.state.type not in ACTIVE:
+        if run.created_by == "parent":
+            raise TransitionError(
+                f"flow run {run.name} ({run.id}) is a subflow, whose code is its parent's; "
+                f"cancel the parent: {run.parent_run_id}"
+            )
+        if run.state.type not in IN_HANDS:
             try:
                 return await self._orchestrator.change(run, StateType.CANCELLED, "Cancelled", reason)
             except TransitionError:
                 run = await self._orchestrator.get(run_id)  # it started meanwhile
         cancelling = await self._orchestrator.change(run, StateType.CANCELLING, "Cancelling", reason)
         worker = self._workers.get(cancelling.work_pool)
-        if worker is None or not worker.cancel(cancelling, reason):
+        reached = worker is not None and worker.cancel(cancelling, reason)
+        if not reached and not self.cancel_elsewhere(cancelling, reason):
             return await self._orchestrator.change(cancelling, StateType.CANCELLED, "Cancelled", reason)
         return cancelling
 
@@ -136,7 +156,10 @@ class Control:
         run = await self._orchestrator.get(run_id)
         if not run.state.is_terminal:
             raise TransitionError(f"flow run {run.name} ({run.id}) is {run.state.name}; only a finished run is retried")
-        if run.deployment is None or run.deployment not in self._catalogue.deployments:
+        if run.deployment is None:
+            whose = "its parent's" if run.created_by == "parent" else "a script's"
+            raise TransitionError(f"flow run {run.name} ({run.id}) cannot be retried: its code is {whose}")
+        if run.deployment not in self._catalogue.deployments:
             raise TransitionError(
                 f"flow run {run.name} ({run.id}) cannot be retried: deployment {run.deployment} is not configured"
             )
@@ -150,10 +173,18 @@ class Control:
             retries_used=0,
         )
 
+    async def resume_run(self, run_id: str, given: Any = None) -> FlowRun:
+        """Let a paused run go on; ``given`` (JSON of at most 64 KiB) is what its code gets. Return it RUNNING."""
+        return await self._pauses.resume(run_id, given)
+
+    def concurrency_limits(self) -> list[dict[str, Any]]:
+        """Return every concurrency limit with what is taken of it now."""
+        return self._slots.documents()
+
     async def delete_run(self, run_id: str) -> None:
         """Delete a run with its history and logs; its artifacts stay. A run that runs is cancelled first."""
         run = await self._orchestrator.get(run_id)
-        if run.state.type in ACTIVE:
+        if run.state.type in IN_HANDS:
             raise TransitionError(f"flow run {run.name} ({run.id}) is {run.state.name}; cancel it before deleting it")
         event = RunDeleted(run.id, run.seq, run.deployment)
         if not await self.store.write(stored_runs.DELETE_RUN, run.seq, event=event):

@@ -13,12 +13,15 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
+import msgspec
+
 from tidemill.clock import SLICE_S, Clock
 from tidemill.core.deployments import Deployment, WorkPool
 from tidemill.core.ports import Runner
 from tidemill.core.runs import FlowRun
 from tidemill.errors import TidemillError
 from tidemill.ids import Ids
+from tidemill.services.answers import Answers
 from tidemill.services.bus import EventBus
 from tidemill.services.catalogue import Catalogue
 from tidemill.services.control import Control
@@ -26,13 +29,19 @@ from tidemill.services.dispatcher import Dispatcher
 from tidemill.services.lateness import Lateness
 from tidemill.services.missed import MissedFires
 from tidemill.services.orchestrator import HEAL_S, Orchestrator
+from tidemill.services.pauses import Pauses
+from tidemill.services.recorder import DaemonRecorder
 from tidemill.services.recovery import EndOrphans, Recovered, recover
 from tidemill.services.retention import Janitor
 from tidemill.services.scheduler import Scheduler
+from tidemill.services.scripts import Scripts
+from tidemill.services.slots import SlotKeeper
 from tidemill.services.status import Status
+from tidemill.services.subflows import Subflows
 from tidemill.services.timekeeper import Timekeeper
+from tidemill.services.waits import Waits
 from tidemill.services.worker import RunRecorder, Worker
-from tidemill.store import Store, instance
+from tidemill.store import Store, instance, variables
 
 # How long a stop waits for a database that cannot be written before it leaves the rest to the next start.
 STORE_PATIENCE_S = 5.0
@@ -56,6 +65,8 @@ class House:
         last_alive: datetime | None,
         end_orphans: EndOrphans | None = None,
         slice_s: float = SLICE_S,
+        document: Callable[[FlowRun], dict[str, Any]] = msgspec.to_builtins,
+        script_recorder: Callable[[FlowRun], DaemonRecorder] | None = None,
     ) -> None:
         self.store = store
         self.catalogue = catalogue
@@ -112,6 +123,8 @@ class House:
             clock=clock,
             owner=owner,
         )
+        self.slots = SlotKeeper(catalogue)
+        self.pauses = Pauses(self.orchestrator)
         self.control = Control(
             orchestrator=self.orchestrator,
             catalogue=catalogue,
@@ -123,7 +136,31 @@ class House:
             ids=ids,
             check_parameters=check_parameters,
             status=self.status.document,
+            pauses=self.pauses,
+            slots=self.slots,
         )
+        self.answers = Answers(
+            store=store,
+            catalogue=catalogue,
+            clock=clock,
+            control=self.control,
+            slots=self.slots,
+            pauses=self.pauses,
+            waits=Waits(self.orchestrator, self.bus),
+            subflows=Subflows(orchestrator=self.orchestrator, clock=clock, ids=ids),
+            document=document,
+        )
+        self.scripts = Scripts(
+            orchestrator=self.orchestrator,
+            clock=clock,
+            ids=ids,
+            recorder=script_recorder,
+            attempt_ended=self._attempt_ended,
+        )
+        self.control.scripts = self.scripts
+        self.control.cancel_elsewhere = self.scripts.cancel
+        for worker in self.workers.values():
+            worker.attempt_ended = self._attempt_ended
         store.on_commit = self.bus.publish
         self.bus.listen(self.dispatcher.hear)
         self.dispatcher.overdue = self.lateness.watch
@@ -144,6 +181,9 @@ class House:
             last_alive=self.last_alive,
             end_orphans=self._end_orphans,
         )
+        await self.scripts.adopt()
+        stated = variables.Stated(values=self.catalogue.settings.variables, at=now)
+        await self.store.write(variables.STATE_VARIABLES, stated)
         await self.scheduler.load(now)
         if self.last_alive is not None and self.timekeeper.held is None and self.last_alive < now:
             await self.missed.make_up(self.last_alive, now)
@@ -175,6 +215,7 @@ class House:
         Returns how many runs were cut off; they are CRASHED "the daemon stopped", or tried again by ``on_crash``.
         """
         self.status.stopping = True
+        self.scripts.close()
         self.scheduler.close()
         self.dispatcher.close()
         self.lateness.close()
@@ -215,6 +256,9 @@ class House:
             ", ".join(names[:10]),
             self.store.degraded,
         )
+
+    def _attempt_ended(self, run_id: str, attempt: int) -> None:
+        self.slots.end((run_id, attempt))
 
     def _cancel_running(self, run_id: str, reason: str) -> None:
         task = asyncio.create_task(self._cancel(run_id, reason))

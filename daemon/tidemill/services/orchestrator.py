@@ -16,7 +16,7 @@ from tidemill.core.events import RunChanged
 from tidemill.core.ports import Outcome
 from tidemill.core.runs import FlowRun, Transition
 from tidemill.core.states import State, StateType
-from tidemill.errors import NotFoundError, StoreUnavailableError
+from tidemill.errors import NotFoundError, StoreUnavailableError, TidemillError
 from tidemill.ids import Ids
 from tidemill.store import Store
 from tidemill.store import runs as stored_runs
@@ -40,6 +40,23 @@ class Orchestrator:
         """Store a new run; False: one with the same (deployment, schedule, due) or idempotency key is there."""
         event = RunChanged(run, (run.state,), None)
         return await self.store.write(stored_runs.CREATE_RUNS, run, event=event)
+
+    async def start_elsewhere(self, run: FlowRun) -> FlowRun:
+        """Make a run whose code runs already, PENDING as it is given and RUNNING, in one commit; return it running.
+
+        Raises TidemillError where a run with its idempotency key is there.
+        """
+        running = State(type=StateType.RUNNING, name="Running", timestamp=run.state.timestamp)
+        transition = transitions.enter(run, running)
+        made = self.store.submit(stored_runs.CREATE_RUNS, run, event=RunChanged(run, (run.state,), None))
+        started = self.store.submit(
+            stored_runs.TRANSITIONS, transition, event=RunChanged(transition.run, transition.states, run.state)
+        )
+        if not await made:
+            await started
+            raise TidemillError(f"a run with the idempotency key {run.idempotency_key} is there already")
+        await started
+        return transition.run
 
     async def begin(self, run: FlowRun) -> FlowRun | None:
         """Make the start of an attempt durable and return the running run; None: it was changed meanwhile.
@@ -84,6 +101,7 @@ class Orchestrator:
         name: str,
         message: str | None = None,
         *,
+        data: Any = None,
         by_person: bool = False,
         **changes: Any,
     ) -> FlowRun:
@@ -92,7 +110,7 @@ class Orchestrator:
         Decides anew on the stored run when somebody else was faster.
         """
         for _ in range(MAX_TRIES):
-            state = State(type=type_, name=name, timestamp=self.clock.now(), message=message)
+            state = State(type=type_, name=name, timestamp=self.clock.now(), message=message, data=data)
             transition = transitions.enter(run, state, by_person=by_person, **changes)
             if await self._write(transition, run.state):
                 return transition.run

@@ -88,10 +88,12 @@ class DaemonRecorder:
         "run",
         "sealed",
         "subflows",
+        "trusted",
     )
 
-    def __init__(self, house: RecorderHouse, run: FlowRun) -> None:
+    def __init__(self, house: RecorderHouse, run: FlowRun, *, trusted: bool = True) -> None:
         self.run = run
+        self.trusted = trusted
         self.subflows: dict[str, FlowRun] = {}  # that this attempt began and that have not ended
         self.sealed = False
         self._house = house
@@ -123,6 +125,8 @@ class DaemonRecorder:
                 told = self._house.cached(report)
             elif isinstance(report, EventReport):
                 told = self._house.emitted(run, report)
+            elif isinstance(report, ProcessReport) and not self.trusted:
+                raise ValueError("a process that the daemon is to end is not named from outside")
             if told is not None:
                 self._house.intake.put(self, run, told)
 
@@ -135,7 +139,7 @@ class DaemonRecorder:
     async def ask(self, question: Question) -> Any:
         """Answer a question of the flow's code; what it reported before is taken over first."""
         if isinstance(question, SecretQuestion):
-            return self._house.reveal(question.ref)
+            return self.reveal(question.ref)
         if self._closed:
             raise TidemillError(f"the attempt of flow run {self.run.name} that asks has ended")
         self._house.intake.drain()
@@ -204,6 +208,20 @@ class DaemonRecorder:
                 process = RunProcess(self.run.seq, self.run.attempt, told.pid, told.birth, told.boot_id)
                 house.store.post(processes.PROCESS_STARTED, process)
         return True
+
+    def masked(self, value: Any) -> Any:
+        """Return a JSON value with every secret masked."""
+        return self._house.redactor.value(value)
+
+    def reveal(self, ref: SecretRef) -> str:
+        """Return a secret, which is masked everywhere from now on. Raises a TidemillError that says why not."""
+        if not self.trusted:
+            raise TidemillError("secrets are not given out here; a script reads its own")
+        return self._house.reveal(ref)
+
+    async def find_cached(self, key: str) -> Any:
+        """Return ``{"value": …}`` of an earlier result of a task; None where there is none."""
+        return await self._house.find_cached(key)
 
     def dropped_task(self) -> None:
         """Count a task run that was not kept."""
@@ -297,6 +315,10 @@ class RecorderHouse:
         """Return the recorder of one attempt."""
         return DaemonRecorder(self, run)
 
+    def outside(self, run: FlowRun) -> DaemonRecorder:
+        """Return the recorder of an attempt whose code is not the daemon's: told no secrets, naming no process."""
+        return DaemonRecorder(self, run, trusted=False)
+
     def reveal(self, ref: SecretRef) -> str:
         """Return a secret, which is masked everywhere from now on. Raises a TidemillError that says why not."""
         value = self._secret(ref)
@@ -328,7 +350,7 @@ class RecorderHouse:
         if len(report.id) != UUID_LENGTH or report.state_number < 1 or report.attempt < 0 or not state.name:
             raise ValueError(f"task run {name[:80]!r} has no UUID, or numbers or a state that cannot be")
         if size > LONGEST_TEXT:  # what is short as a whole has no long part
-            state, name = _bounded(state), cut(name, LONGEST_TEXT)
+            state, name = bounded(state), cut(name, LONGEST_TEXT)
         if not self.redactor.empty:
             name = self.redactor.text(name)
             message = self.redactor.text(state.message) if state.message is not None else None
@@ -450,7 +472,8 @@ def cut(text: str, most: int) -> str:
     return text if len(text) <= most else f"{text[:most]} … [{len(text) - most} characters cut]"
 
 
-def _bounded(state: State) -> State:
+def bounded(state: State) -> State:
+    """Return a state whose message and data are not more than is kept; what is cut says so."""
     message = None if state.message is None else cut(state.message, LONGEST_TEXT)
     data = state.data
     if data is not None and (size := len(msgspec.json.encode(data))) > STATE_DATA_BYTES:

@@ -16,9 +16,13 @@ from tidemill.core.transitions import conclude, enter
 from tidemill.services.catalogue import Catalogue
 from tidemill.services.orchestrator import Orchestrator
 from tidemill.services.orphans import Ended
+from tidemill.services.scripts import is_external
 from tidemill.store import runs as stored_runs
+from tidemill.store import task_runs
 
 EndOrphans = Callable[[Sequence[FlowRun]], Awaitable[Mapping[str, Ended]]]
+
+PIECE = 500  # flow runs whose task runs are ended in one change
 
 logger = logging.getLogger("tidemill.recovery")
 
@@ -43,11 +47,12 @@ async def recover(
     """Deal with every run that an earlier daemon on this database left unfinished; return what was done.
 
     PENDING goes back in line with no retry spent. RUNNING is CRASHED with the reason, or awaits a retry where its
-    deployment says ``on_crash = "retry"``. CANCELLING is CANCELLED. What they had started is ended before; a run of
-    which something cannot be ended is not tried again.
+    deployment says ``on_crash = "retry"``; PAUSED likewise, as the code that waited is gone. CANCELLING is CANCELLED.
+    What they had started is ended before; a run of which something cannot be ended is not tried again. Subflows end
+    as their parents do, task runs with their flow run. Runs of scripts live on, under a lease.
     """
     unfinished = await orchestrator.store.read(stored_runs.unfinished)
-    runs = [run for run in unfinished if run.owner != orchestrator.owner and run.state.type is not StateType.PAUSED]
+    runs = [run for run in unfinished if run.owner != orchestrator.owner and not is_external(run)]
     orphans = await end_orphans(runs) if end_orphans is not None else {}
     counts = {"rescheduled": 0, "crashed": 0, "retried": 0, "cancelled": 0}
     changes: list[tuple[FlowRun, Transition]] = []
@@ -63,6 +68,7 @@ async def recover(
         counts[kind] += 1
         changes.append((run, transition))
     await orchestrator.change_all(changes)
+    await _end_task_runs(orchestrator, [run.seq for run, _ in changes], now)
     for run, transition in changes:
         logger.warning(
             "%s: %s was left %s by an earlier daemon and is %s now",
@@ -84,7 +90,7 @@ def _decide(
     last_alive: datetime | None,
     orphans: Ended,
 ) -> tuple[str, Transition]:
-    if run.state.type is StateType.PENDING:
+    if run.state.type is StateType.PENDING and run.created_by != "parent":
         state = State(
             type=StateType.SCHEDULED, name="Scheduled", timestamp=now, message="the daemon ended before it could start"
         )
@@ -109,6 +115,15 @@ def _decide(
         source=orchestrator.ids.random,
     )
     return "retried" if transition.run.state.type is StateType.SCHEDULED else "crashed", transition
+
+
+async def _end_task_runs(orchestrator: Orchestrator, seqs: Sequence[int], now: datetime) -> None:
+    state = State(
+        type=StateType.CRASHED, name="Crashed", timestamp=now, message="the daemon ended while its flow run ran"
+    )
+    for first in range(0, len(seqs), PIECE):
+        ending = task_runs.Ending(runs=tuple(seqs[first : first + PIECE]), state=state)
+        await orchestrator.store.write(task_runs.END_TASK_RUNS, ending)
 
 
 def _told(orphans: Ended) -> str:

@@ -64,6 +64,8 @@ class Worker:
         self._orchestrator = orchestrator
         self._catalogue = catalogue
         self.concluded = Pulse()
+        # Told (run id, number) of every attempt whose code has ended, also of what was left behind.
+        self.attempt_ended: Callable[[str, int], None] = lambda run_id, attempt: None
         self._busy = 0  # attempts from being taken to being concluded
         self._recorder = recorder
         self._clock = clock
@@ -97,6 +99,7 @@ class Worker:
                 self.concluded.tell()
             if left is not None:
                 await self.runner.left(left)
+            self.attempt_ended(taken.id, taken.attempt + 1)
             self._dispatcher.release(taken)
 
     async def drained(self) -> None:

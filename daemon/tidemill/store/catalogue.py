@@ -10,15 +10,17 @@ from typing import Any, Generic, TypeVar
 import msgspec
 
 from tidemill.clock import from_us, to_us
+from tidemill.core.blocks import Block
 from tidemill.core.deployments import Deployment, WorkPool, WorkQueue
 from tidemill.core.overrides import Override
+from tidemill.core.slots import SlotLimit
 from tidemill.ids import stable_id
 from tidemill.store import instance
 from tidemill.store.ops import Op, instant, rows, scalar
 from tidemill.store.statements import load
 
 _SQL = load("catalogue")
-V = TypeVar("V", Deployment, WorkQueue, WorkPool)
+V = TypeVar("V", Deployment, WorkQueue, WorkPool, SlotLimit, Block)
 
 
 class Listing(msgspec.Struct, frozen=True, kw_only=True):
@@ -27,6 +29,8 @@ class Listing(msgspec.Struct, frozen=True, kw_only=True):
     deployments: tuple[Deployment, ...]
     work_queues: tuple[WorkQueue, ...]
     work_pools: tuple[WorkPool, ...]
+    concurrency_limits: tuple[SlotLimit, ...] = ()
+    blocks: tuple[Block, ...] = ()
     at: datetime
 
 
@@ -48,10 +52,12 @@ _overrides = msgspec.json.Decoder(list[tuple[str, str, str, Any, Any, int, str]]
 def _sync(connection: sqlite3.Connection, items: Sequence[Listing]) -> list[None]:
     listing = items[-1]  # each states all: the last one holds
     owner = instance.id(connection)
-    stated: list[tuple[str, Sequence[Deployment | WorkQueue | WorkPool]]] = [
+    stated: list[tuple[str, Sequence[Deployment | WorkQueue | WorkPool | SlotLimit | Block]]] = [
         ("deployment", listing.deployments),
         ("work_queue", listing.work_queues),
         ("work_pool", listing.work_pools),
+        ("concurrency_limit", listing.concurrency_limits),
+        ("block", listing.blocks),
     ]
     parameters = {
         "rows": rows(
@@ -122,6 +128,16 @@ def work_pools(
 ) -> list[Entry[WorkPool]]:
     """Return the work pools by name; with ``gone`` also those that are no longer configured."""
     return _of_kind(connection, "work_pool", WorkPool, gone=gone, limit=limit, offset=offset)
+
+
+def concurrency_limits(connection: sqlite3.Connection) -> list[Entry[SlotLimit]]:
+    """Return the concurrency limits by name."""
+    return _of_kind(connection, "concurrency_limit", SlotLimit, gone=False, limit=None, offset=0)
+
+
+def blocks(connection: sqlite3.Connection) -> list[Entry[Block]]:
+    """Return the blocks by name, secrets as references."""
+    return _of_kind(connection, "block", Block, gone=False, limit=None, offset=0)
 
 
 # -- overrides by hand -----------------------------------------------------------------------------------------------
