@@ -155,6 +155,37 @@ async def test_due_runs_come_earliest_first_and_only_those_that_wait(tmp_path: P
         assert await store.read(lambda connection: runs.upcoming_of(connection, "none")) == []
 
 
+async def test_what_comes_next_of_a_deployment_and_what_was_last_is_one_read_for_many(tmp_path: Path) -> None:
+    moved = {"work_queue": "slow", "deployment": "moved"}  # from one queue to another: two routes
+    made = [
+        *(new_run(seq, deployment="daily") for seq in (1, 2, 30, 40)),
+        new_run(3, deployment="overdue"),
+        new_run(4, deployment="moved"),
+        new_run(5, **moved),
+        new_run(35, **moved),
+        new_run(36, deployment="moved"),
+        new_run(6, deployment="twice", expected_start=at(6)),
+        new_run(7, deployment="twice", expected_start=at(6), work_queue="slow"),
+        new_run(50, deployment="coming"),
+        new_run(60, deployment="another"),
+    ]
+    waiting = {3, 30, 40, 35, 36, 50, 60}
+    wanted = ["daily", "overdue", "moved", "twice", "coming", "none"]
+    async with opened(tmp_path) as store:
+        for run in made:
+            await store.write(runs.CREATE_RUNS, run)
+            if run.seq not in waiting:
+                await store.write(runs.TRANSITIONS, begin(run))
+        found = await store.read(lambda connection: runs.around(connection, wanted, at(20)))
+    assert {name: (coming, last and last.seq) for name, (coming, last) in found.items()} == {
+        "daily": (at(30), 2),
+        "overdue": (at(3), 3),  # it waits still, and was to start
+        "moved": (at(35), 5),
+        "twice": (None, 7),  # of two at the same time the one made later
+        "coming": (at(50), None),
+    }
+
+
 async def test_a_run_is_found_by_id_by_name_and_by_the_beginning_of_its_id(tmp_path: Path) -> None:
     first = replace(new_run(1), id="0192e4b0-aaaa-7000-8000-000000000001", name="brisk-otter")
     second = replace(new_run(2), id="0192e4b0-bbbb-7000-8000-000000000002", name="brisk-otter")

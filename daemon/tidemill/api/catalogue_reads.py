@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from tidemill.api import documents, lookup
 from tidemill.api.ask import Ask, flow_names, names_of
 from tidemill.api.bodies import query
 from tidemill.api.documents import Document
 from tidemill.core.deployments import Deployment, WorkPool, WorkQueue
-from tidemill.core.filters import RunFilter, RunSort
+from tidemill.core.filters import RunFilter
 from tidemill.core.states import StateType
 from tidemill.errors import NotFoundError
-from tidemill.store import catalogue, listing, schedules
+from tidemill.store import catalogue, listing, runs, schedules
 from tidemill.store.catalogue import Entry
 
 SKIPPED = 10  # fires that made no run, shown with their deployment
@@ -24,7 +24,7 @@ def filter_deployments(ask: Ask) -> list[Document]:
     held = _Overrides(ask)
     if asked.deployments is None and asked.flows is None:
         page = catalogue.deployments(ask.connection, limit=asked.most, offset=asked.offset)
-        return [_deployment(ask, held, entry) for entry in page]
+        return _deployments(ask, held, page)
     entries = catalogue.deployments(ask.connection)
     names = names_of(asked.deployments, lambda: entries)
     flows = flow_names(ask, asked.flows) if asked.flows is not None else None
@@ -33,7 +33,7 @@ def filter_deployments(ask: Ask) -> list[Document]:
         for entry in entries
         if (names is None or entry.value.name in names) and (flows is None or entry.value.flow.name in flows)
     ]
-    return [_deployment(ask, held, entry) for entry in found[asked.offset : asked.offset + asked.most]]
+    return _deployments(ask, held, found[asked.offset : asked.offset + asked.most])
 
 
 def deployment(ask: Ask) -> Document:
@@ -50,23 +50,25 @@ def deployment_by_name(ask: Ask) -> Document:
 
 def _whole_deployment(ask: Ask, entry: Entry[Deployment]) -> Document:
     found = schedules.skipped(ask.connection, deployment=entry.value.name, limit=SKIPPED)
-    return _deployment(ask, _Overrides(ask), entry) | {"skipped_fires": [documents.skipped(each) for each in found]}
+    (document,) = _deployments(ask, _Overrides(ask), [entry])
+    return document | {"skipped_fires": [documents.skipped(each) for each in found]}
 
 
-def _deployment(ask: Ask, held: _Overrides, entry: Entry[Deployment]) -> Document:
-    value = entry.value
-    own = (value.name,)
-    coming = listing.select(
-        ask.connection,
-        RunFilter(deployments=own, state_types=(StateType.SCHEDULED,), sort=RunSort.EXPECTED_START_TIME_ASC, limit=1),
-    )
-    last = listing.select(ask.connection, RunFilter(deployments=own, expected_start_before=ask.now, limit=1))
-    return documents.deployment(ask.instance, value, paused=held.paused("deployment", value)) | {
-        "created": documents.instant(entry.created),
-        "updated": documents.instant(entry.updated),
-        "next_scheduled_start_time": documents.instant(coming[0].expected_start) if coming else None,
-        "last_run": documents.flow_run(ask.instance, last[0], ask.now) if last else None,
-    }
+def _deployments(ask: Ask, held: _Overrides, page: Sequence[Entry[Deployment]]) -> list[Document]:
+    own = ask.instance
+    around = runs.around(ask.connection, [entry.value.name for entry in page], ask.now)
+    found = []
+    for entry in page:
+        value = entry.value
+        coming, last = around.get(value.name, (None, None))
+        document = documents.deployment(own, value, paused=held.paused("deployment", value)) | {
+            "created": documents.instant(entry.created),
+            "updated": documents.instant(entry.updated),
+            "next_scheduled_start_time": documents.instant(coming),
+            "last_run": documents.flow_run(own, last, ask.now) if last else None,
+        }
+        found.append(document)
+    return found
 
 
 class _Overrides:

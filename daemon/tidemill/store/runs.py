@@ -22,6 +22,7 @@ MAX_FETCH = 100_000  # runs in one answer, where the caller names no smaller lim
 MIN_PREFIX = 4  # characters of an id that may stand for it
 
 _seqs = msgspec.json.Decoder(list[int])
+_around = msgspec.json.Decoder(list[tuple[str, int | None, int | None]])
 
 
 class RunRow(msgspec.Struct, array_like=True, gc=False):
@@ -300,6 +301,32 @@ def upcoming_of(connection: sqlite3.Connection, deployment: str, limit: int = MA
     return documents(
         connection, str(scalar(connection, _SQL["upcoming_of"], {"deployment": deployment, "limit": limit}))
     )
+
+
+def around(
+    connection: sqlite3.Connection, deployments: Iterable[str], now: datetime
+) -> dict[str, tuple[datetime | None, FlowRun | None]]:
+    """Return when each deployment's first waiting run is to start, and its last run that was to start by ``now``.
+
+    Deployments that never had a run are left out.
+    """
+    given = {"deployments": rows(list(deployments)), "now": to_us(now)}
+    found = _around.decode(str(scalar(connection, _SQL["around"], given)))
+    last = {run.seq: run for run in documents(connection, rows([seq for _, _, seq in found if seq is not None]))}
+    by_name: dict[str, tuple[datetime | None, FlowRun | None]] = {}
+    for name, next_us, seq in found:
+        coming, ended = instant(next_us), None if seq is None else last[seq]
+        known_coming, known_ended = by_name.get(name, (None, None))
+        if known_coming is not None:
+            coming = known_coming if coming is None else min(coming, known_coming)
+        if known_ended is not None and (ended is None or _place(known_ended) > _place(ended)):
+            ended = known_ended
+        by_name[name] = (coming, ended)
+    return by_name
+
+
+def _place(run: FlowRun) -> tuple[datetime, int]:
+    return (run.expected_start, run.seq)
 
 
 def get(connection: sqlite3.Connection, run_id: str) -> FlowRun | None:

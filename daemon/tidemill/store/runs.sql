@@ -107,6 +107,30 @@ FROM (
     ORDER BY run.expected_start, run.seq LIMIT :limit
 );
 
+-- Of each of these deployments that had a run: when the first waiting run is to start, and the row number of the last
+-- run that was to start by now. A deployment that moved to another queue has several routes.
+-- name: around
+WITH overdue AS MATERIALIZED (
+    SELECT route, min(expected_start) AS at FROM run WHERE state_type = 0 AND expected_start <= :now GROUP BY route
+)
+SELECT json_group_array(json_array(
+    e.value,
+    ifnull(
+        (SELECT at FROM overdue WHERE overdue.route = route.number),
+        (
+            SELECT run.expected_start FROM run INDEXED BY run_route
+            WHERE run.route = route.number AND run.expected_start > :now AND run.state_type = 0
+            ORDER BY run.expected_start LIMIT 1
+        )
+    ),
+    (
+        SELECT run.seq FROM run INDEXED BY run_route
+        WHERE run.route = route.number AND run.expected_start <= :now
+        ORDER BY run.expected_start DESC, run.seq DESC LIMIT 1
+    )
+))
+FROM json_each(:deployments) AS e CROSS JOIN route ON ifnull(route.deployment, '') = e.value;
+
 -- name: by_id
 SELECT json_group_array(seq) FROM run WHERE id = :id;
 
