@@ -5,20 +5,22 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_asyncio
 
 from fakes import FakeClock
-from tidemill.core.deployments import FlowKind, FlowRef, WorkPool
+from tidemill.clock import SystemClock
+from tidemill.core.deployments import FlowKind, FlowRef, Limits, WorkPool
 from tidemill.core.ports import Cancellation, Job, Outcome, Runner
-from tidemill.core.reports import LogReport, Report
+from tidemill.core.reports import ArtifactReport, LogReport, Report
 from tidemill.flows.builtins import builtins
 from tidemill.runners.inline import InlineRunner
+from tidemill.runners.process import ProcessRunner
 from tidemill.runners.threads import PoolThreads
 from tidemill.sdk.capture import install, uninstall
 from tidemill.sdk.memory import MemoryRecorder
@@ -29,13 +31,17 @@ CASES = Path(__file__).parent / "cases"
 class HeardRecorder(MemoryRecorder):
     """Keeps reports, and lets a test on the loop wait for one. Reports may come from any thread."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, secrets: Mapping[str, str] | None = None) -> None:
+        super().__init__(secrets)
+        self.others: list[Report] = []
         self._loop = asyncio.get_running_loop()
         self._more = asyncio.Event()
 
     def report(self, report: Report) -> None:
-        super().report(report)
+        if isinstance(report, LogReport | ArtifactReport):
+            super().report(report)
+        else:
+            self.others.append(report)
         self._loop.call_soon_threadsafe(self._more.set)
 
     async def said(self, message: str) -> LogReport:
@@ -59,7 +65,12 @@ class House:
         self.clock = FakeClock()
 
     def job(
-        self, entrypoint: str, parameters: dict[str, Any], timeout: float | None = None, run_id: str = "run-1"
+        self,
+        entrypoint: str,
+        parameters: dict[str, Any],
+        timeout: float | None = None,
+        run_id: str = "run-1",
+        limits: Limits = Limits(),  # noqa: B008 - frozen
     ) -> Job:
         kind = FlowKind.FILE if ".py:" in entrypoint else FlowKind.BUILTIN
         return Job(
@@ -71,6 +82,7 @@ class House:
             parameters=parameters,
             timeout=None if timeout is None else timedelta(seconds=timeout),
             expected_start=self.clock.now(),
+            limits=limits,
         )
 
     async def run(self, entrypoint: str, *, timeout: float | None = None, **parameters: Any) -> Outcome:
@@ -131,28 +143,76 @@ def inline(grace: float, threads: int, flows_dir: Path = CASES) -> Runner:
     )
 
 
-@asynccontextmanager
-async def begun(runner: Runner) -> AsyncIterator[House]:
-    """A runner that has imported the cases: what a test times is their code, not their import."""
-    house = House(runner)
-    await house.run("endings.py:async_returns")
-    yield house
-    await runner.aclose()
+def process(grace: float, threads: int = 0, flows_dir: Path = CASES, **pool: Any) -> ProcessRunner:
+    return ProcessRunner(
+        pool=WorkPool(name="process", type="process", **pool),
+        flows_dir=flows_dir,
+        clock=SystemClock(),
+        grace=timedelta(seconds=grace),
+        environ={"PATH": "/usr/bin:/bin"},
+    )
 
 
 # Every implementation of the Runner port stands here, and the conformance suite holds each to the same rules.
-RUNNERS: dict[str, Callable[..., Runner]] = {"inline": inline}
+RUNNERS: dict[str, Callable[..., Runner]] = {"inline": inline, "process": process}
 
 
-@pytest.fixture(params=sorted(RUNNERS))
-async def house(request: pytest.FixtureRequest) -> AsyncIterator[House]:
-    """A runner whose grace is too long to be waited for."""
-    async with begun(RUNNERS[request.param](grace=60, threads=4)) as house:
-        yield house
+# A runner serves all tests of a file: a fork server is not to be started for each. So their loop is the file's, too:
+# pytestmark = pytest.mark.asyncio(loop_scope="module").
 
 
-@pytest.fixture(params=sorted(RUNNERS))
-async def hasty(request: pytest.FixtureRequest) -> AsyncIterator[House]:
+@pytest_asyncio.fixture(params=sorted(RUNNERS), scope="module", loop_scope="module")
+async def runner(request: pytest.FixtureRequest) -> AsyncIterator[Runner]:
+    """A runner that has imported the cases, with a grace that is too long to be waited for."""
+    runner = RUNNERS[request.param](grace=60, threads=4)
+    await House(runner).run("endings.py:async_returns")
+    yield runner
+    await runner.aclose()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def process_runner() -> AsyncIterator[ProcessRunner]:
+    runner = process(grace=60)
+    yield runner
+    await runner.aclose()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def hasty_process_runner() -> AsyncIterator[ProcessRunner]:
     """A runner with next to no grace."""
-    async with begun(RUNNERS[request.param](grace=0.05, threads=4)) as house:
-        yield house
+    runner = process(grace=0.4)
+    yield runner
+    await runner.aclose()
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def house(runner: Runner) -> House:
+    return House(runner)
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def apart(process_runner: ProcessRunner) -> House:
+    return House(process_runner)
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def hasty_apart(hasty_process_runner: ProcessRunner) -> House:
+    return House(hasty_process_runner)
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def within() -> AsyncIterator[House]:
+    """An inline runner whose grace is too long to be waited for."""
+    house = House(inline(grace=60, threads=4))
+    await house.run("endings.py:async_returns")
+    yield house
+    await house.runner.aclose()
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def hasty() -> AsyncIterator[House]:
+    """An inline runner with next to no grace."""
+    house = House(inline(grace=0.05, threads=4))
+    await house.run("endings.py:async_returns")
+    yield house
+    await house.runner.aclose()

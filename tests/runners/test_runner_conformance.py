@@ -18,6 +18,8 @@ Gate = Any
 
 COMPLETED, FAILED = StateType.COMPLETED, StateType.FAILED
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
 
 # Results
 
@@ -163,12 +165,6 @@ async def test_out_of_time_is_out_of_time_whatever_the_code_does_then(house: Hou
     assert (outcome.type, outcome.name) == (FAILED, "TimedOut")
 
 
-async def test_sync_code_can_hear_that_it_should_end_and_is_waited_for(house: House) -> None:
-    outcome = await house.run("endings.py:heeds", timeout=0.2)
-    assert (outcome.name, outcome.abandoned) == ("TimedOut", False)
-    assert house.recorder.messages == ["started", "heard"]
-
-
 # Cancellation
 
 
@@ -214,38 +210,6 @@ async def test_the_first_reason_to_end_counts(house: House, gate: Gate) -> None:
     assert (await running).name == "TimedOut"
 
 
-# Code that does not end
-
-
-@pytest.mark.parametrize("flow", ["swallows", "blocks"])
-@pytest.mark.parametrize("why", ["timeout", "cancel"])
-async def test_code_that_does_not_end_is_left_behind_and_counted_until_it_does(
-    hasty: House, gate: Gate, flow: str, why: str
-) -> None:
-    """P10: its run has ended, its slot is not free."""
-    running = hasty.start(f"endings.py:{flow}", timeout=0.2 if why == "timeout" else None, gate=gate.path)
-    await hasty.recorder.said("started")
-    if why == "cancel":
-        hasty.cancellation.request("stop")
-    outcome = await running
-    assert outcome.abandoned
-    assert (outcome.type, outcome.name) == (
-        (FAILED, "TimedOut") if why == "timeout" else (StateType.CANCELLED, "Cancelled")
-    )
-    assert str(outcome.message).endswith("; its code was told to end and still runs")
-    assert hasty.runner.abandoned == 1
-    assert any("is left behind" in message for message in hasty.recorder.messages)
-    await gate.open()
-    await hasty.until_abandoned(0)
-
-
-async def test_others_run_on_beside_code_that_does_not_end(hasty: House, gate: Gate) -> None:
-    await hasty.run("endings.py:blocks", timeout=0.2, gate=gate.path)
-    assert (await hasty.run("endings.py:sync_returns", value=1)).type is COMPLETED
-    await gate.open()
-    await hasty.until_abandoned(0)
-
-
 # What the code says
 
 
@@ -279,3 +243,29 @@ async def test_the_callers_own_context_stays_as_it_was(house: House) -> None:
     before = dict(contextvars.copy_context())
     await house.run("endings.py:async_returns")
     assert dict(contextvars.copy_context()) == before
+
+
+# Built-in flows
+
+
+async def test_a_builtin_flow_runs_by_its_name(house: House) -> None:
+    outcome = await house.run("shell", command="echo hello")
+    assert (outcome.type, outcome.data["exit_code"]) == (StateType.COMPLETED, 0)
+    assert house.recorder.messages == ["hello"]
+
+
+async def test_a_builtin_flow_that_fails_says_so_without_a_traceback(house: House) -> None:
+    outcome = await house.run("shell", command="exit 3")
+    assert (outcome.type, outcome.message, outcome.data) == (StateType.FAILED, "exit code 3", {"exit_code": 3})
+    assert house.recorder.messages == []
+
+
+async def test_a_builtin_flow_that_is_not_there_is_named(house: House) -> None:
+    outcome = await house.run("http_requests")
+    assert outcome.message == '"http_requests": there is no such built-in flow; there are: http_request, shell'
+
+
+async def test_a_secret_that_is_not_there_is_told_in_its_own_words(house: House) -> None:
+    outcome = await house.run("shell", command="true", env={"X": {"env": "ABSENT"}})
+    assert (outcome.type, outcome.message) == (StateType.FAILED, 'the secret "ABSENT" is not set')
+    assert house.recorder.messages == []

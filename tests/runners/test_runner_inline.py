@@ -23,44 +23,24 @@ from tidemill.sdk.memory import MemoryRecorder
 
 House = Any
 Gate = Any
+COMPLETED, FAILED = StateType.COMPLETED, StateType.FAILED
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 def ref(entrypoint: str) -> FlowRef:
     return FlowRef(kind=FlowKind.FILE, entrypoint=entrypoint, name="flow")
 
 
-async def test_a_builtin_flow_runs_by_its_name(house: House) -> None:
-    outcome = await house.run("shell", command="echo hello")
-    assert (outcome.type, outcome.data["exit_code"]) == (StateType.COMPLETED, 0)
-    assert house.recorder.messages == ["hello"]
-
-
-async def test_a_builtin_flow_that_fails_says_so_without_a_traceback(house: House) -> None:
-    outcome = await house.run("shell", command="exit 3")
-    assert (outcome.type, outcome.message, outcome.data) == (StateType.FAILED, "exit code 3", {"exit_code": 3})
-    assert house.recorder.messages == []
-
-
-async def test_a_builtin_flow_that_is_not_there_is_named(house: House) -> None:
-    outcome = await house.run("http_requests")
-    assert outcome.message == '"http_requests": there is no such built-in flow; there are: http_request, shell'
-
-
-async def test_a_secret_that_is_not_there_is_told_in_its_own_words(house: House) -> None:
-    outcome = await house.run("shell", command="true", env={"X": {"env": "ABSENT"}})
-    assert (outcome.type, outcome.message) == (StateType.FAILED, 'the secret "ABSENT" is not set')
-    assert house.recorder.messages == []
-
-
-async def test_a_command_out_of_time_ends_with_its_whole_group(house: House, tmp_path: Path) -> None:
+async def test_a_command_out_of_time_ends_with_its_whole_group(within: House, tmp_path: Path) -> None:
     """P10: nothing of it is left, and nothing is abandoned."""
     held = tmp_path / "held"
     os.mkfifo(held)
     reader = os.open(held, os.O_RDONLY | os.O_NONBLOCK)
     command = f"exec 3>{held}; sleep 600 & echo started; wait"
     # Long enough for the shell to come to its waiting; the pipe below proves that it did, and that all of it ended.
-    running = house.start("shell", timeout=0.5, command=command)
-    await house.recorder.said("started")
+    running = within.start("shell", timeout=0.5, command=command)
+    await within.recorder.said("started")
     outcome = await running
     assert (outcome.name, outcome.abandoned) == ("TimedOut", False)
     os.set_blocking(reader, True)
@@ -68,7 +48,7 @@ async def test_a_command_out_of_time_ends_with_its_whole_group(house: House, tmp
     os.close(reader)
 
 
-async def test_threads_are_bounded_and_a_run_waits_for_one(house: House, tmp_path: Path) -> None:
+async def test_threads_are_bounded_and_a_run_waits_for_one(within: House, tmp_path: Path) -> None:
     threads = PoolThreads(1)
     release = threading.Event()
     first = asyncio.ensure_future(threads.run(release.wait))
@@ -134,14 +114,14 @@ async def test_a_stop_of_the_daemon_does_not_wait_for_threads(tmp_path: Path, ga
     await until(lambda: runner.abandoned == 0)
 
 
-async def test_a_worker_that_is_cancelled_takes_its_run_along(house: House) -> None:
-    running = house.start("endings.py:waits")
-    await house.recorder.said("started")
+async def test_a_worker_that_is_cancelled_takes_its_run_along(within: House) -> None:
+    running = within.start("endings.py:waits")
+    await within.recorder.said("started")
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running
-    await house.recorder.said("put in order")
-    await house.until_abandoned(0)
+    await within.recorder.said("put in order")
+    await within.until_abandoned(0)
 
 
 async def test_the_loop_goes_on_while_a_flow_is_imported_for_the_first_time(tmp_path: Path, gate: Gate) -> None:
@@ -172,6 +152,41 @@ async def test_warming_imports_beforehand_and_tells_of_the_first_bad_one(tmp_pat
         runner.warm([ref("good.py:flow"), ref("absent.py:flow")])
     (tmp_path / "good.py").unlink()
     assert (await runner.run(job("good.py:flow"), MemoryRecorder(), Cancellation())).data == 1
+
+
+async def test_sync_code_can_hear_that_it_should_end_and_is_waited_for(within: House) -> None:
+    outcome = await within.run("endings.py:heeds", timeout=0.2)
+    assert (outcome.name, outcome.abandoned) == ("TimedOut", False)
+    assert within.recorder.messages == ["started", "heard"]
+
+
+@pytest.mark.parametrize("flow", ["swallows", "blocks"])
+@pytest.mark.parametrize("why", ["timeout", "cancel"])
+async def test_code_that_does_not_end_is_left_behind_and_counted_until_it_does(
+    hasty: House, gate: Gate, flow: str, why: str
+) -> None:
+    """P10: its run has ended, its slot is not free."""
+    running = hasty.start(f"endings.py:{flow}", timeout=0.2 if why == "timeout" else None, gate=gate.path)
+    await hasty.recorder.said("started")
+    if why == "cancel":
+        hasty.cancellation.request("stop")
+    outcome = await running
+    assert outcome.abandoned
+    assert (outcome.type, outcome.name) == (
+        (FAILED, "TimedOut") if why == "timeout" else (StateType.CANCELLED, "Cancelled")
+    )
+    assert str(outcome.message).endswith("; its code was told to end and still runs")
+    assert hasty.runner.abandoned == 1
+    assert any("is left behind" in message for message in hasty.recorder.messages)
+    await gate.open()
+    await hasty.until_abandoned(0)
+
+
+async def test_others_run_on_beside_code_that_does_not_end(hasty: House, gate: Gate) -> None:
+    await hasty.run("endings.py:blocks", timeout=0.2, gate=gate.path)
+    assert (await hasty.run("endings.py:sync_returns", value=1)).type is COMPLETED
+    await gate.open()
+    await hasty.until_abandoned(0)
 
 
 async def until(condition: Callable[[], bool]) -> None:
