@@ -33,6 +33,8 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     work_queue: str = "default"
     python: str | None = None  # process pools: the interpreter's path; None: tidemill's own
     limits: Limits = Limits()  # process pools
+    deployment_id: str | None = None
+    parent_flow_run_id: str | None = None  # the run whose code asked for this one
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
