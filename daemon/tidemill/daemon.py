@@ -289,6 +289,7 @@ class Daemon:
         house.start()
         gc.collect()
         gc.freeze()  # what is there now stays: later collections need not look at it
+        gc.enable()
         logger.info(
             "tidemill %s is ready: %d deployments of %s, on %s, state in %s",
             __version__,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import argparse
 from pathlib import Path
 from typing import Any
@@ -28,8 +29,14 @@ def add(commands: Any, name: str, line: str, common: argparse.ArgumentParser) ->
 
 def run_daemon(session: Session) -> int:
     """Run the daemon; return its exit code."""
-    from tidemill.daemon import run
+    # Nearly all that is made until the daemon is ready stays, and looking through it again and again is a tenth of the
+    # start, a fifth with ten thousand deployments. The daemon switches it on when it is ready.
+    gc.disable()
+    try:
+        from tidemill.daemon import run
 
-    args = session.args
-    state_dir: Path | None = getattr(args, "state_dir", None)
-    return run(configuration.find(args.config, session.environ), state_dir, args.strict) or 0
+        args = session.args
+        state_dir: Path | None = getattr(args, "state_dir", None)
+        return run(configuration.find(args.config, session.environ), state_dir, args.strict) or 0
+    finally:
+        gc.enable()
