@@ -18,7 +18,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Mapping
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +26,16 @@ from tidemill import __version__, systemd
 from tidemill.api import documents, places, sockets
 from tidemill.clock import SystemClock
 from tidemill.config import Loaded, LogLevel, load, load_last_good, resolve_secret, save_last_good
-from tidemill.core.deployments import FlowKind, WorkPool
+from tidemill.core.deployments import FlowKind, PoolType, WorkPool
+from tidemill.core.ports import Runner
 from tidemill.errors import EXIT_FAILED, EXIT_OK, ConfigError, TidemillError
 from tidemill.flows.builtins import BuiltinFlow, builtins
 from tidemill.ids import Ids
+from tidemill.runners.cgroups import Cgroups, delegated
 from tidemill.runners.inline import InlineRunner
 from tidemill.runners.lag import LagMonitor
+from tidemill.runners.nursery import InterpreterError
+from tidemill.runners.process import ProcessRunner
 from tidemill.runners.threads import PoolThreads
 from tidemill.sdk import capture
 from tidemill.services.catalogue import Catalogue
@@ -205,7 +209,7 @@ class Daemon:
             logger.info(
                 "%s %s: %s set by hand no longer holds: the file says otherwise now", each.kind, each.name, each.key
             )
-        fitness = await asyncio.to_thread(entrypoint_fitness, self._loaded)
+        fitness = await asyncio.to_thread(entrypoint_fitness, self._loaded, self._environ)
         if fitness.faults and self._strict:
             raise ConfigError([fault for found in fitness.faults.values() for fault in found])
         self._recorders = RecorderHouse(
@@ -248,8 +252,30 @@ class Daemon:
         status.lag = self._lag.problems
         return house
 
-    def _runner(self, pool: WorkPool) -> InlineRunner:
+    @cached_property
+    def _cgroups(self) -> Cgroups | None:
+        """The part of the control groups that was handed over to this daemon, where one was."""
+        root = delegated()
+        if root is None:
+            return None
+        try:
+            return Cgroups(root)
+        except OSError as error:
+            logger.warning("%s was delegated and cannot be used, so runs have no cgroup of their own: %s", root, error)
+            return None
+
+    def _runner(self, pool: WorkPool) -> Runner:
         settings = self._loaded.settings
+        if pool.type == PoolType.PROCESS:
+            return ProcessRunner(
+                pool=pool,
+                flows_dir=settings.daemon.flows,
+                clock=self._clock,
+                grace=settings.daemon.grace_period / 2,
+                environ=self._environ,
+                lines_per_second=settings.log.max_lines_per_second,
+                cgroups=self._cgroups,
+            )
         return InlineRunner(
             pool=pool,
             builtins=self._flows,
@@ -299,7 +325,7 @@ class Daemon:
             self._state,
         )
         self._notifier.ready(house.status.line())
-        warming = asyncio.create_task(self._warm(), name="warm-up")
+        warming = asyncio.create_task(self._warm(house), name="warm-up")
         telling = asyncio.create_task(self._tell_systemd(house), name="systemd")
         try:
             return await self._until_stopped(house, store, edge)
@@ -340,12 +366,20 @@ class Daemon:
         app = build_app(house.control, stop=self._stop, source=self._ids.random)
         await Server(app, self._sockets, clock=self._clock).serve_until(asyncio.Event())
 
-    async def _warm(self) -> None:
+    async def _warm(self, house: House) -> None:
         """Load what the first run of a flow would wait for."""
+        deployments = self._loaded.settings.deployments.values()
+        for worker in house.workers.values():
+            refs = [(each.flow, each.python) for each in deployments if each.work_pool == worker.pool.name]
+            if isinstance(worker.runner, ProcessRunner) and refs:
+                try:
+                    await worker.runner.warm(refs)
+                except InterpreterError as error:
+                    logger.error("work pool %s: %s", worker.pool.name, error)
         used = {
             each.flow.entrypoint
-            for each in self._loaded.settings.deployments.values()
-            if each.flow.kind is FlowKind.BUILTIN
+            for each in deployments
+            if each.flow.kind is FlowKind.BUILTIN and self._loaded.settings.work_pools[each.work_pool].type != "process"
         }
         for name in used:
             warm = getattr(self._flows[name], "warm", None)

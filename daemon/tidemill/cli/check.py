@@ -39,7 +39,7 @@ def check(session: Session) -> int:
     except ConfigError as error:
         return _report(session, list(error.faults), [], [], [path])
     warnings = list(loaded.warnings)
-    faults = _code_faults(loaded, warnings, imports=not session.args.no_import)
+    faults = _code_faults(session, loaded, warnings, imports=not session.args.no_import)
     deployments = [_deployment(session, loaded, each) for each in loaded.settings.deployments.values()]
     return _report(session, faults, warnings, deployments, list(loaded.files))
 
@@ -52,14 +52,14 @@ def _made_dir(session: Session) -> Path | None:
     return folder if folder.is_dir() else None
 
 
-def _code_faults(loaded: Loaded, warnings: list[Fault], *, imports: bool) -> list[Fault]:
+def _code_faults(session: Session, loaded: Loaded, warnings: list[Fault], *, imports: bool) -> list[Fault]:
     """Return what is wrong with flows and their parameters, which the text alone does not show."""
     from tidemill.flows.builtins import builtins
     from tidemill.services.fitness import builtin_faults, entrypoint_fitness
 
     faults = builtin_faults(loaded, builtins())
     if imports:
-        fitness = entrypoint_fitness(loaded)
+        fitness = entrypoint_fitness(loaded, session.environ)
         faults += [fault for found in fitness.faults.values() for fault in found]
         warnings += fitness.warnings
     return faults

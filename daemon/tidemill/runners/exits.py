@@ -19,18 +19,21 @@ _HINTS = {
 }
 
 
-def in_words(status: int) -> str:
-    """Return how a process ended, from its wait status: ``killed by SIGSEGV (signal 11): it touched …``."""
+def in_words(status: int, when: str = "") -> str:
+    """Return how a process ended, from its wait status: ``was killed by SIGSEGV (signal 11): it touched …``.
+
+    ``when`` stands behind what happened, before what it may mean.
+    """
     code = os.waitstatus_to_exitcode(status)
     if code >= 0:
-        return f"exited with exit code {code}"
+        return f"exited with exit code {code}{when}"
     number = -code
     try:
         name = signal.Signals(number)
     except ValueError:
-        return f"killed by signal {number}"
+        return f"was killed by signal {number}{when}"
     hint = _HINTS.get(name)
-    return f"killed by {name.name} (signal {number})" + (f": {hint}" if hint else "")
+    return f"was killed by {name.name} (signal {number}){when}" + (f": {hint}" if hint else "")
 
 
 def by_signal(status: int | None, number: signal.Signals) -> bool:

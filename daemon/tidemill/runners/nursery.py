@@ -280,7 +280,7 @@ class Nursery:
         if late:
             return f"{self.python} did not get ready within {self._patience_s:g} s{last}"
         how = exits.in_words(-status if status < 0 else status << 8)
-        return f"{self.python} cannot run flows: {how}{last}"
+        return f"{self.python} cannot run flows: it {how}{last}"
 
     def _hear(self, server: _Server) -> None:
         for _ in range(64):  # packets a turn
@@ -339,8 +339,8 @@ class Nursery:
             server.process.kill()  # closed its socket and lives on: no use to us
         status = await asyncio.to_thread(server.process.wait)
         how = exits.in_words(-status if status < 0 else status << 8)
-        logger.error("the fork server of %s was %s; it is started again when it is needed", self.python, how)
-        await self._lose(server, f"its fork server was {how}")
+        logger.error("the fork server of %s %s; it is started again when it is needed", self.python, how)
+        await self._lose(server, f"its fork server {how}")
 
     async def _lose(self, server: _Server, why: str = "its fork server was ended") -> None:
         """Deal with the children of a fork server that is no more."""

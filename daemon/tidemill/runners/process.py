@@ -398,12 +398,7 @@ class _Attempt:
             return ended.why
         if bounds.cpu is not None and exits.by_signal(ended.status, signal.SIGXCPU):
             return limits.out_of_cpu(bounds)
-        return f"its process {_was(ended.status)} before the flow had ended"
-
-
-def _was(status: int) -> str:
-    words = exits.in_words(status)
-    return words if words.startswith("exited") else f"was {words}"
+        return f"its process {exits.in_words(ended.status, ' before the flow had ended')}"
 
 
 def _crashed(message: str) -> Outcome:

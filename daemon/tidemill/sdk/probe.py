@@ -22,13 +22,11 @@ import msgspec
 from tidemill.clock import SystemClock
 from tidemill.core.deployments import FlowRef
 from tidemill.errors import EntrypointError
+from tidemill.sdk import interpreters
 from tidemill.sdk.entrypoints import load
 from tidemill.sdk.signatures import Signature, signature_of
 
 _OUTPUT_KEPT = 4096  # bytes of what the child printed last
-_ROOT = str(Path(__file__).resolve().parents[2])
-# The import path is extended at its end: the child must find this package, and shadow nothing with its neighbours.
-_CHILD = f"import sys; sys.path.append({_ROOT!r}); from tidemill.sdk.probe import child; child(int(sys.argv[1]))"
 
 
 class Probed(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,17 +48,24 @@ class _Progress(msgspec.Struct):
 
 
 def probe(
-    refs: Sequence[FlowRef], flows_dir: Path, timeout: timedelta, python: str = sys.executable
+    refs: Sequence[FlowRef],
+    flows_dir: Path,
+    timeout: timedelta,
+    python: str | None = None,
+    env: Mapping[str, str] | None = None,
 ) -> Mapping[str, Probed]:
     """Import every entrypoint in a child process and return what was found, by entrypoint.
 
+    ``python`` is the interpreter that does it, tidemill's own by default, with the environment ``env`` (None: ours).
     ``timeout`` is for each entrypoint. Blocks its caller: from a loop, call it in a thread. Built-in flows have no code
     to import and should not be among ``refs``.
     """
     waiting = list({ref.entrypoint: ref for ref in refs}.values())
     results: dict[str, Probed] = {}
     while waiting:
-        finished, culprit, why = _run_child(waiting, flows_dir, timeout.total_seconds(), python)
+        finished, culprit, why = _run_child(
+            waiting, flows_dir, timeout.total_seconds(), python or interpreters.own(), env
+        )
         results.update((probed.entrypoint, probed) for probed in finished)
         waiting = waiting[len(finished) :]
         if why is None:
@@ -81,7 +86,7 @@ def _failed(ref: FlowRef, why: str) -> Probed:
 
 
 def _run_child(
-    refs: list[FlowRef], flows_dir: Path, timeout_s: float, python: str
+    refs: list[FlowRef], flows_dir: Path, timeout_s: float, python: str, env: Mapping[str, str] | None
 ) -> tuple[list[Probed], FlowRef | None, str | None]:
     """Return what one child finished, the entrypoint it was at when it failed, and why it failed (None: it did not)."""
     heard, told = os.pipe()
@@ -90,7 +95,8 @@ def _run_child(
             request.write(msgspec.json.encode(_Request(str(flows_dir), refs)))
             request.seek(0)
             process = subprocess.Popen(
-                [python, "-P", "-c", _CHILD, str(told)],
+                interpreters.argv(python, "tidemill.sdk.probe", str(told)),
+                env=env,
                 stdin=request,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
@@ -136,7 +142,10 @@ def _listen(
             if not chunk:
                 if len(finished) == len(refs):
                     return finished, None, None
-                return finished, at, _how_it_ended(process) + _last_lines(printed)
+                how = _how_it_ended(process)
+                if process.returncode == interpreters.REFUSED:
+                    how = "was asked of a Python that cannot run flows"
+                return finished, at, how + _last_lines(printed)
             *lines, unread = (unread + chunk).split(b"\n")
             for line in lines:
                 progress = msgspec.json.decode(line, type=_Progress)
@@ -170,8 +179,9 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
         return
 
 
-def child(told: int) -> None:
-    """Import what standard input names and tell file descriptor ``told`` how it goes. The child's whole life."""
+def main(arguments: Sequence[str]) -> None:
+    """Import what standard input names and tell a file descriptor how it goes. The child's whole life."""
+    told = int(arguments[0])
     os.set_inheritable(told, False)
     request = msgspec.json.decode(sys.stdin.buffer.read(), type=_Request)
     for number, ref in enumerate(request.refs):

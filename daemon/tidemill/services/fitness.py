@@ -13,9 +13,10 @@ import msgspec
 
 from tidemill.config import Loaded
 from tidemill.config.documents import dotted
-from tidemill.core.deployments import Deployment, FlowKind
+from tidemill.core.deployments import Deployment, FlowKind, PoolType
 from tidemill.errors import Fault, TidemillError
 from tidemill.flows.builtins import BuiltinFlow
+from tidemill.sdk import interpreters
 from tidemill.sdk.findings import Finding
 from tidemill.sdk.probe import Probed, probe
 from tidemill.sdk.signatures import Signature, check_parameters
@@ -39,23 +40,28 @@ class Fitness(msgspec.Struct, frozen=True, kw_only=True):
     warnings: tuple[Fault, ...] = ()
 
 
-def entrypoint_fitness(loaded: Loaded) -> Fitness:
+def entrypoint_fitness(loaded: Loaded, environ: Mapping[str, str]) -> Fitness:
     """Import every Python entrypoint in a child process, and hold its deployments against it.
 
-    Blocks: from a loop, call it in a thread.
+    Those of process pools are imported by their pool's interpreter. Blocks: from a loop, call it in a thread.
+    ``environ`` is the daemon's environment, of which code in a process of its own gets next to nothing.
     """
     settings = loaded.settings
     python = [each for each in settings.deployments.values() if each.flow.kind is not FlowKind.BUILTIN]
     if not python:
         return Fitness()
-    probed: Mapping[str, Probed] = probe(
-        [each.flow for each in python], settings.daemon.flows, settings.daemon.import_timeout
-    )
+    probed: dict[tuple[str | None, str], Mapping[str, Probed]] = {}
+    for place in dict.fromkeys((each.python, each.work_pool) for each in python):
+        interpreter, name = place
+        pool = settings.work_pools[name]
+        refs = [each.flow for each in python if (each.python, each.work_pool) == place]
+        env = None if pool.type == PoolType.INLINE else interpreters.environment(environ, interpreter, pool.env)
+        probed[place] = probe(refs, settings.daemon.flows, settings.daemon.import_timeout, interpreter, env)
     faults: dict[str, tuple[Fault, ...]] = {}
     warnings: list[Fault] = []
     signatures: dict[str, Signature] = {}
     for deployment in python:
-        found = probed[deployment.flow.entrypoint]
+        found = probed[deployment.python, deployment.work_pool][deployment.flow.entrypoint]
         flow = dotted(("deployments", deployment.name, "flow"))
         if found.error is not None or found.signature is None:
             faults[deployment.name] = (loaded.fault(flow, found.error or "cannot be loaded"),)
@@ -64,7 +70,7 @@ def entrypoint_fitness(loaded: Loaded) -> Fitness:
         findings = check_parameters(found.signature, deployment.parameters)
         if findings:
             faults[deployment.name] = tuple(_fault(loaded, deployment, finding) for finding in findings)
-        if not found.signature.is_async and settings.work_pools[deployment.work_pool].type == "inline":
+        if not found.signature.is_async and settings.work_pools[deployment.work_pool].type == PoolType.INLINE:
             problem = f'"{deployment.flow.entrypoint}" is a plain function in an inline pool: it gets a thread'
             remedy = "fine for code that waits; code that computes delays the other runs and belongs in a process pool"
             warnings.append(loaded.fault(flow, problem, remedy))
