@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import gc
 import argparse
+import gc
 from pathlib import Path
 from typing import Any
 
