@@ -11,10 +11,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import suppress
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from tidemill.clock import Clock
 from tidemill.core.deployments import FlowKind, FlowRef, WorkPool
@@ -23,12 +24,21 @@ from tidemill.errors import EntrypointError
 from tidemill.flows.builtins import BuiltinFlow
 from tidemill.runners.lag import LagMonitor
 from tidemill.runners.outcomes import completed, failed, stopped, timed_out, told_traceback
+from tidemill.sdk.blocking import may_block
 from tidemill.sdk.context import FLOW, RunContext, current
-from tidemill.sdk.entrypoints import load
-from tidemill.sdk.signatures import check_parameters, is_async, signature_of
+from tidemill.sdk.definitions import FlowDefinition
+from tidemill.sdk.driver import drive
+from tidemill.sdk.entrypoints import Generation
+from tidemill.sdk.exceptions import TerminationSignal
+from tidemill.sdk.flow_engine import run_attempt
+from tidemill.sdk.flows import as_flow
 
-# Whatever a flow is, it is called with its context and gives its result.
-_Call = Callable[[RunContext], Awaitable[Any]]
+
+class _Prepared(NamedTuple):
+    """A flow whose code is loaded: how it is called, which gives its result or its outcome, and its own timeout."""
+
+    call: Callable[[RunContext], Awaitable[Any]]
+    timeout: timedelta | None = None
 
 
 class InlineRunner:
@@ -52,7 +62,8 @@ class InlineRunner:
         self._threads = threads
         self._clock = clock
         self._grace_s = grace.total_seconds()
-        self._calls: dict[str, _Call] = {}  # by entrypoint
+        self._generation: Generation | None = None
+        self._prepared: dict[str, _Prepared] = {}  # by entrypoint
         self._left: dict[tuple[str, int], asyncio.Task[Outcome]] = {}
 
     @property
@@ -67,18 +78,23 @@ class InlineRunner:
     def warm(self, refs: Iterable[FlowRef]) -> None:
         """Import the code of ``refs`` now, not at their first run. Raises ``EntrypointError`` for the first bad one."""
         for ref in refs:
-            self._calls[ref.entrypoint] = self._prepare(ref)
+            self._prepared[ref.entrypoint] = self._prepare(ref)
+
+    def reload(self) -> None:
+        """Import the flows' code anew from now on; runs that have begun keep theirs."""
+        self._prepared.clear()
+        self._generation = None
 
     async def run(self, job: Job, recorder: Recorder, cancellation: Cancellation) -> Outcome:
         if cancellation.requested:
             return stopped(cancellation, abandoned=False)
-        call = self._calls.get(job.flow.entrypoint, self._first)
-        attempt = _Attempt(self, RunContext(job, recorder, self._clock), cancellation, self._grace_s)
-        return await attempt.carry(call)
+        loop = asyncio.get_running_loop()
+        attempt = _Attempt(self, RunContext(job, recorder, self._clock, loop=loop), cancellation, self._grace_s)
+        return await attempt.carry(loop)
 
     async def aclose(self) -> None:
         """Forget the flows' code. The built-in flows belong to whoever made them."""
-        self._calls.clear()
+        self._prepared.clear()
 
     def left_behind(self, job: Job, task: asyncio.Task[Outcome]) -> None:
         """Count an attempt's code as abandoned until ``task`` ends."""
@@ -91,43 +107,41 @@ class InlineRunner:
         if not task.cancelled():
             task.exception()  # looked at, so that nobody complains that it was not
 
-    async def _first(self, context: RunContext) -> Any:
-        """Import the flow's code, in a thread as it may take its time, and run it. It is part of the run."""
-        ref = context.job.flow
-        call = self._calls[ref.entrypoint] = await self._threads.run(partial(self._prepare, ref))
-        return await call(context)
+    def prepared(self, ref: FlowRef) -> _Prepared | None:
+        """Return the flow's code if it is loaded."""
+        return self._prepared.get(ref.entrypoint)
 
-    def _prepare(self, ref: FlowRef) -> _Call:
+    async def prepare(self, ref: FlowRef) -> _Prepared:
+        """Import the flow's code, in a thread as it may take its time."""
+        generation = self._generation
+        prepared = await self._threads.run(partial(self._prepare, ref))
+        if generation is self._generation or generation is None:
+            self._prepared[ref.entrypoint] = prepared
+        return prepared
+
+    def _prepare(self, ref: FlowRef) -> _Prepared:
         if ref.kind is FlowKind.BUILTIN:
             builtin = self._builtins.get(ref.entrypoint)
             if builtin is None:
                 known = ", ".join(sorted(self._builtins))
                 raise EntrypointError(f'"{ref.entrypoint}": there is no such built-in flow; there are: {known}')
-            return _of_builtin(builtin)
-        function = load(ref, self._flows_dir)
-        signature = signature_of(function)
+            return _Prepared(_of_builtin(builtin))
+        if self._generation is None:
+            self._generation = Generation(self._flows_dir)
+        flow = as_flow(self._generation.load(ref))
+        timeout = None if flow.timeout_seconds is None else timedelta(seconds=flow.timeout_seconds)
+        if flow.isasync and not may_block(flow):
+            return _Prepared(partial(_in_loop, flow), timeout)
+        run = _blocking_in_thread if not flow.isasync else _awaiting_in_thread
+        return _Prepared(partial(self._in_thread, flow, run), timeout)
 
-        def fits(job: Job) -> dict[str, Any]:
-            found = check_parameters(signature, job.parameters)
-            if found:
-                raise EntrypointError(f'"{ref.entrypoint}": {"; ".join(map(str, found))}')
-            return {name: _fresh(value) for name, value in job.parameters.items()}
-
-        if is_async(function):
-
-            async def in_loop(context: RunContext) -> Any:
-                return await function(**fits(context.job))
-
-            return in_loop
-
-        async def in_thread(context: RunContext) -> Any:
-            result = await self._threads.run(partial(_contained, context, function, fits(context.job)))
-            if isinstance(result, _Raised):
-                raise result.error
-            # A plain function may still hand out a coroutine: a decorated or partly applied async one.
-            return await result if asyncio.iscoroutine(result) else result
-
-        return in_thread
+    async def _in_thread(
+        self, flow: FlowDefinition, run: Callable[[FlowDefinition, RunContext], Outcome], context: RunContext
+    ) -> Outcome | None:
+        result = await self._threads.run(partial(_contained, flow, run, context))
+        if isinstance(result, _Raised):
+            raise result.error
+        return result
 
 
 class _Attempt:
@@ -140,6 +154,7 @@ class _Attempt:
         "_grace_s",
         "_runner",
         "_task",
+        "_timeout",
         "_timers",
         "_why",
     )
@@ -151,23 +166,22 @@ class _Attempt:
         self._grace_s = grace_s
         self._why: str | None = None  # "timeout" or "cancel", once it was told to end
         self._timers: list[asyncio.TimerHandle] = []
+        self._timeout = context.job.timeout
 
-    async def carry(self, call: _Call) -> Outcome:
-        loop = asyncio.get_running_loop()
+    async def carry(self, loop: asyncio.AbstractEventLoop) -> Outcome:
         self._done: asyncio.Future[None] = loop.create_future()
-        self._task = loop.create_task(_carried(call, self._context))
+        self._task = loop.create_task(self._carried())
         if self._runner.lag is not None:
             self._runner.lag.enter()
         self._task.add_done_callback(self._ended)
-        timeout = self._context.job.timeout
-        if timeout is not None:
-            self._timers.append(loop.call_later(timeout.total_seconds(), self._tell, "timeout"))
+        if self._timeout is not None:
+            self._limit(self._timeout)
         self._cancellation.on_request(self._hear)
         try:
             await self._done
         except asyncio.CancelledError:
             # The worker itself is being stopped: pass it on, and do not lose sight of what may not end.
-            self._context.told_to_end = True
+            self._context.end("cancel")
             if not self._context.in_thread:
                 self._task.cancel()
             self._runner.left_behind(self._context.job, self._task)
@@ -191,7 +205,7 @@ class _Attempt:
         if self._why is not None or self._task.done():
             return
         self._why = why
-        self._context.told_to_end = True
+        self._context.end("crash" if why == "cancel" and self._cancellation.crashed else why)
         if not self._context.in_thread:
             self._task.cancel()
         elif self._cancellation.crashed:
@@ -210,9 +224,8 @@ class _Attempt:
     def _outcome(self) -> Outcome:
         abandoned = not self._task.done()
         if self._why == "timeout":
-            timeout = self._context.job.timeout
-            assert timeout is not None
-            return timed_out(timeout, abandoned=abandoned)
+            assert self._timeout is not None
+            return timed_out(self._timeout, abandoned=abandoned)
         if self._why == "cancel":
             return stopped(self._cancellation, abandoned=abandoned)
         if self._task.cancelled():
@@ -221,21 +234,34 @@ class _Attempt:
         error = self._task.exception()
         return self._task.result() if error is None else failed(error)
 
+    def _limit(self, timeout: timedelta) -> None:
+        """Tell the code to end when its time is over."""
+        self._timeout = timeout
+        loop = asyncio.get_running_loop()
+        self._timers.append(loop.call_later(timeout.total_seconds(), self._tell, "timeout"))
 
-async def _carried(call: _Call, context: RunContext) -> Outcome:
-    """Run the code in its context. What it raises becomes an outcome here: SystemExit would end the loop."""
-    current.set(context)
-    try:
-        return completed(await call(context))
-    except (asyncio.CancelledError, GeneratorExit):
-        raise
-    except BaseException as error:
-        told = told_traceback(error)
-        if told is not None:
-            context.log(told, logging.ERROR, FLOW)
-        return failed(error)
-    finally:
-        context.close()
+    async def _carried(self) -> Outcome:
+        """Run the code in its context. What it raises becomes an outcome here: SystemExit would end the loop."""
+        context = self._context
+        current.set(context)
+        ref = context.job.flow
+        try:
+            # Loading the code is part of the run: it may take its time, and fail.
+            prepared = self._runner.prepared(ref) or await self._runner.prepare(ref)
+            if prepared.timeout is not None and self._timeout is None:
+                self._limit(prepared.timeout)
+            context.timeout_is_kept = True
+            result = await prepared.call(context)
+            return result if type(result) is Outcome else completed(result)
+        except (asyncio.CancelledError, GeneratorExit):
+            raise
+        except BaseException as error:
+            told = None if isinstance(error, TerminationSignal) else told_traceback(error)
+            if told is not None:
+                context.log(told, logging.ERROR, FLOW)
+            return failed(error)
+        finally:
+            context.close()
 
 
 class _Raised:
@@ -247,27 +273,57 @@ class _Raised:
         self.error = error
 
 
-def _contained(context: RunContext, function: Callable[..., Any], parameters: dict[str, Any]) -> Any:
-    """Call a sync flow, in its thread.
+def _contained(flow: FlowDefinition, run: Callable[[FlowDefinition, RunContext], Outcome], context: RunContext) -> Any:
+    """Run a flow in its thread.
 
     Either side says what it does before it looks at what the other did: the attempt sets ``told_to_end`` and looks at
     ``in_thread``, this one the other way round. So code that has begun is waited for, and other code never begins.
     """
     context.in_thread = True
     try:
-        return None if context.told_to_end else function(**parameters)
+        return None if context.told_to_end else run(flow, context)
     except asyncio.CancelledError as error:
         # Raised in a thread it is an exception like any other, and must not pass for a cancellation.
         return _Raised(RuntimeError(f"CancelledError {error} was raised in a sync flow"))
-    except StopIteration as error:
-        return _Raised(RuntimeError(f"StopIteration {error.value!r} was raised by the flow"))
     except BaseException as error:
         return _Raised(error)
     finally:
         context.in_thread = False
 
 
-def _of_builtin(builtin: BuiltinFlow) -> _Call:
+async def _in_loop(flow: FlowDefinition, context: RunContext) -> Outcome:
+    """Run an async flow on the daemon's loop."""
+    return await run_attempt(flow, _fresh(context.job.parameters), context)
+
+
+def _blocking_in_thread(flow: FlowDefinition, context: RunContext) -> Outcome:
+    """Run a sync flow in this thread."""
+    return drive(run_attempt(flow, _fresh(context.job.parameters), context))
+
+
+def _awaiting_in_thread(flow: FlowDefinition, context: RunContext) -> Outcome:
+    """Run an async flow that may block in this thread, on a loop of its own."""
+
+    async def main() -> Outcome:
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        assert task is not None
+        context.on_end = partial(_cancel_there, loop, task)
+        if context.told_to_end:
+            task.cancel()
+        try:
+            return await run_attempt(flow, _fresh(context.job.parameters), context)
+        finally:
+            context.on_end = None
+
+    return asyncio.run(main())
+
+
+def _cancel_there(loop: asyncio.AbstractEventLoop, task: asyncio.Task[Any]) -> None:
+    with suppress(RuntimeError):  # the loop has just been closed
+        loop.call_soon_threadsafe(task.cancel)
+
+
+def _of_builtin(builtin: BuiltinFlow) -> Callable[[RunContext], Awaitable[Any]]:
     async def call(context: RunContext) -> Any:
         return await builtin.run(context.job.parameters, context)
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from typing import Any, TextIO, cast
 
 from tidemill.sdk.context import PRINT, STDERR, current
-from tidemill.sdk.logging import OutsideRuns, RunLogHandler
+from tidemill.sdk.logging import RUN_LOGGER, OutsideRuns, RunLogHandler
 
 
 class RunStream:
@@ -25,7 +25,7 @@ class RunStream:
 
     def write(self, text: str) -> int:
         context = current.get()
-        if context is None:
+        if context is None or not context.keeps_prints:
             return self.original.write(text)
         if not isinstance(text, str):
             raise TypeError(f"write() argument must be str, not {type(text).__name__}")
@@ -59,9 +59,27 @@ def install(daemon_handlers: Iterable[logging.Handler] = ()) -> None:
     for handler in daemon_handlers:
         if not any(isinstance(present, OutsideRuns) for present in handler.filters):
             handler.addFilter(OutsideRuns())
+    runs = logging.getLogger(RUN_LOGGER)
+    for handler in [handler for handler in runs.handlers if isinstance(handler, RunLogHandler)]:
+        runs.removeHandler(handler)  # the root's sees its records too
     root = logging.getLogger()
     if not any(isinstance(handler, RunLogHandler) for handler in root.handlers):
         root.addHandler(RunLogHandler())
+
+
+def install_for_scripts() -> None:
+    """Begin to tell runs' prints apart in a script, and hand what ``get_run_logger`` gives to the run.
+
+    What else the script logs stays its own business.
+    """
+    if not isinstance(sys.stdout, RunStream):
+        sys.stdout = cast(TextIO, RunStream(sys.stdout, PRINT))
+    if not isinstance(sys.stderr, RunStream):
+        sys.stderr = cast(TextIO, RunStream(sys.stderr, STDERR))
+    runs = logging.getLogger(RUN_LOGGER)
+    root = logging.getLogger()
+    if not any(isinstance(handler, RunLogHandler) for handler in (*runs.handlers, *root.handlers)):
+        runs.addHandler(RunLogHandler())
 
 
 def uninstall(daemon_handlers: Iterable[logging.Handler] = ()) -> None:
@@ -73,6 +91,6 @@ def uninstall(daemon_handlers: Iterable[logging.Handler] = ()) -> None:
     for handler in daemon_handlers:
         for present in [present for present in handler.filters if isinstance(present, OutsideRuns)]:
             handler.removeFilter(present)
-    root = logging.getLogger()
-    for handler in [handler for handler in root.handlers if isinstance(handler, RunLogHandler)]:
-        root.removeHandler(handler)
+    for each in (logging.getLogger(), logging.getLogger(RUN_LOGGER)):
+        for handler in [handler for handler in each.handlers if isinstance(handler, RunLogHandler)]:
+            each.removeHandler(handler)

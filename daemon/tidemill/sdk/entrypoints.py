@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import itertools
 import stat
 import sys
 import threading
@@ -23,14 +24,52 @@ from tidemill.errors import EntrypointError
 from tidemill.sdk.findings import near
 from tidemill.sdk.signatures import check_parameters, is_generator, signature_of
 
-__all__ = ["check_parameters", "load", "locate", "signature_of"]
+__all__ = ["Generation", "check_parameters", "load", "locate", "signature_of"]
 
 _NAMESPACE = "tidemill_flows"  # so that flows/random.py is not the random of everybody
 # Two threads must not execute one file twice, and a file whose import hangs must not hold others up: a lock for each.
 _EXECUTING: dict[str, threading.RLock] = {}
 
 
-def load(ref: FlowRef, flows_dir: Path) -> Callable[..., Any]:
+class Generation:
+    """Everything under a flows folder as it was when it was first imported.
+
+    A new generation imports all of it anew: entrypoints, and what they import from the folder. Functions of an older one
+    go on with the modules they have; only an import that one of them makes while it runs finds the newest.
+    """
+
+    def __init__(self, flows_dir: Path) -> None:
+        with _GENERATIONS:
+            self.number = next(_NUMBERS)
+            self.flows_dir = flows_dir
+            self._namespace = _NAMESPACE if self.number == 1 else f"{_NAMESPACE}_{self.number}"
+            if self.number > 1:
+                _forget(flows_dir)
+
+    def load(self, ref: FlowRef) -> Callable[..., Any]:
+        """Return the function that ``ref`` names in this generation; as :func:`load`."""
+        return load(ref, self.flows_dir, namespace=self._namespace)
+
+
+def _forget(flows_dir: Path) -> None:
+    """Have the next import of what lies under the folder execute it anew."""
+    home = flows_dir.resolve()
+    for name, module in list(sys.modules.items()):
+        file = getattr(module, "__file__", None)
+        if file is None or name.partition(".")[0].startswith(_NAMESPACE):
+            continue
+        path = Path(file)
+        # What is installed inside the folder (a virtual environment) is no flow of the user's.
+        if path.is_relative_to(home) and "site-packages" not in path.parts and "dist-packages" not in path.parts:
+            del sys.modules[name]
+    importlib.invalidate_caches()
+
+
+_GENERATIONS = threading.Lock()
+_NUMBERS = itertools.count(1)
+
+
+def load(ref: FlowRef, flows_dir: Path, *, namespace: str | None = None) -> Callable[..., Any]:
     """Return the function that ``ref`` names, importing its module. This runs the code at the module's top.
 
     Raises :class:`EntrypointError`, which says what is in the way: no such file or function (with near names), a
@@ -44,8 +83,8 @@ def load(ref: FlowRef, flows_dir: Path) -> Callable[..., Any]:
         sys.path.append(folder)
     if ref.kind is FlowKind.FILE:
         path = locate(ref, flows_dir)
-        with _EXECUTING.setdefault(str(path), threading.RLock()):
-            module = _import_file(ref, path, flows_dir)
+        with _EXECUTING.setdefault(f"{namespace} {path}", threading.RLock()):
+            module = _import_file(ref, path, flows_dir, namespace or _NAMESPACE)
     else:
         module = _import_module(ref, place)
     function: Any = module
@@ -105,9 +144,9 @@ def _refuse_writable_by_anybody(ref: FlowRef, path: Path, home: Path) -> None:
             return
 
 
-def _import_file(ref: FlowRef, path: Path, flows_dir: Path) -> ModuleType:
+def _import_file(ref: FlowRef, path: Path, flows_dir: Path, namespace: str) -> ModuleType:
     parts = path.relative_to(flows_dir.resolve()).with_suffix("").parts
-    name = ".".join((_NAMESPACE, *parts))
+    name = ".".join((namespace, *parts))
     present = sys.modules.get(name)
     if present is not None and getattr(present, "__file__", None) == str(path):
         return present

@@ -1,0 +1,119 @@
+"""An end to sync code that takes too long.
+
+In a process's main thread a timer's signal interrupts even a call that blocks. In any other thread an exception is set
+from outside, which the code meets at its next Python instruction: a sleep or a read ends first, as in Prefect.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import heapq
+import itertools
+import signal
+import threading
+import time
+from types import FrameType
+from typing import Any
+
+
+class Deadline:
+    """A context manager that raises ``error`` inside itself after so many seconds.
+
+    >>> with Deadline(60, TimeoutError):
+    ...     pass
+    """
+
+    __slots__ = ("_before", "_entry", "_error", "_expired", "_lock", "_seconds", "_started", "_thread", "_timer")
+
+    def __init__(self, seconds: float, error: type[BaseException]) -> None:
+        self._seconds = seconds
+        self._error = error
+        self._expired = False
+
+    def __enter__(self) -> Deadline:
+        self._thread = threading.get_ident()
+        self._lock = threading.Lock()
+        self._entry: list[Any] | None = None
+        self._before: Any = None
+        self._timer = (0.0, 0.0)
+        self._started = time.monotonic()
+        if threading.current_thread() is threading.main_thread() and _alarm_is_free():
+            self._before = signal.signal(signal.SIGALRM, self._alarmed)
+            self._timer = signal.setitimer(signal.ITIMER_REAL, max(self._seconds, 1e-6))
+        else:
+            self._entry = _WATCH.after(self._seconds, self)
+        return self
+
+    def _alarmed(self, _number: int, _frame: FrameType | None) -> None:
+        self._expired = True
+        raise self._error(self._told())
+
+    def expire(self) -> None:
+        """Set the exception in the code's thread; called by the watching thread."""
+        with self._lock:
+            if self._entry is not None:
+                self._expired = True
+                ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self._thread), ctypes.py_object(self._error))
+
+    def _told(self) -> str:
+        return f"did not end within {self._seconds:g} s"
+
+    def __exit__(self, kind: type[BaseException] | None, raised: BaseException | None, _trace: object) -> None:
+        if self._entry is None:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, self._before)
+            remaining, interval = self._timer
+            if remaining:  # a deadline around this one goes on
+                gone = time.monotonic() - self._started
+                signal.setitimer(signal.ITIMER_REAL, max(remaining - gone, 1e-6), interval)
+            return
+        with self._lock:
+            self._entry = None
+        if self._expired and kind is None:
+            # Set, and not met yet: it must not come up in code that is none of ours.
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self._thread), None)
+            raise self._error(self._told())
+        if self._expired and kind is self._error and raised is not None and not raised.args:
+            raised.args = (self._told(),)
+
+
+def _alarm_is_free() -> bool:
+    """Whether nobody else's handler stands on SIGALRM."""
+    handler = signal.getsignal(signal.SIGALRM)
+    ours = getattr(handler, "__func__", None) is Deadline._alarmed
+    return handler in (signal.SIG_DFL, signal.SIG_IGN, None) or ours
+
+
+class _Watch:
+    """One thread for all deadlines of other threads, begun by the first."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._due: list[list[Any]] = []
+        self._number = itertools.count()
+        self._thread: threading.Thread | None = None
+
+    def after(self, seconds: float, deadline: Deadline) -> list[Any]:
+        entry = [time.monotonic() + seconds, next(self._number), deadline]
+        with self._changed:
+            heapq.heappush(self._due, entry)
+            if self._thread is None or not self._thread.is_alive():
+                self._thread = threading.Thread(target=self._run, name="tidemill deadlines", daemon=True)
+                self._thread.start()
+            self._changed.notify()
+        return entry
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                while not self._due:
+                    self._changed.wait()
+                left = self._due[0][0] - time.monotonic()
+                if left > 0:
+                    self._changed.wait(left)
+                    continue
+                deadline = heapq.heappop(self._due)[2]
+            deadline.expire()
+
+
+_WATCH = _Watch()
