@@ -64,6 +64,8 @@ def run(config: Path, state_dir: Path | None, strict: bool, environ: Mapping[str
     flows = builtins(environ=environ)
     loaded, faults = _configuration(config, state_dir, strict, flows, environ)
     settings = loaded.settings
+    # A command that ignores SIGTERM has to be killed before its runner gives it up as code that still runs.
+    flows = builtins(environ=environ, grace=settings.daemon.grace_period / 2)
     state = places.state_dir(environ, asked=state_dir)
     _make_private(state)
     clock = SystemClock()
@@ -303,7 +305,7 @@ class Daemon:
                 deployments=tuple(settings.deployments.values()),
                 work_queues=tuple(settings.work_queues.values()),
                 work_pools=tuple(settings.work_pools.values()),
-                concurrency_limits=tuple(settings.concurrency_limits.values()),
+                concurrency_limits=house.slots.limits,
                 blocks=tuple(settings.blocks.values()),
                 at=self._clock.now(),
             ),

@@ -186,8 +186,8 @@ def test_a_crash_at_any_commit_loses_and_doubles_nothing(tmp_path: Path, number:
     play(tmp_path, main)
 
 
-def test_runs_of_another_owner_that_are_paused_stay(tmp_path: Path) -> None:
-    """P4: a paused run waits for a person, not for a process."""
+def test_a_paused_run_of_a_daemon_that_died_is_crashed(tmp_path: Path) -> None:
+    """P4: whoever resumed it would wake nobody: the code that waited is gone."""
 
     async def main(world: World) -> None:
         house = await world.opened(CONFIG, takes(minutes(5)))
@@ -197,7 +197,9 @@ def test_runs_of_another_owner_that_are_paused_stay(tmp_path: Path) -> None:
         await house.orchestrator.change(await world.run(house, run.id), StateType.PAUSED, "Paused", "for approval")
         await world.kill(house)
         async with world.daemon(CONFIG) as house:
-            assert (await world.run(house, run.id)).state.name == "Paused"
+            found = await world.run(house, run.id)
+            assert found.state.name == "Crashed"
+            assert "the daemon ended while it ran" in (found.state.message or "")
 
     play(tmp_path, main)
 

@@ -16,7 +16,7 @@ from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from tidemill import __version__
-from tidemill.api import bodies, gate, lookup, reads, sample, streams, writes
+from tidemill.api import bodies, gate, limit_reads, lookup, reads, sample, script_runs, streams, writes
 from tidemill.api.bodies import BadRequestError
 from tidemill.api.ports import Control
 from tidemill.api.writes import Answer
@@ -55,6 +55,9 @@ def routes(control: Control, *, stop: asyncio.Event, source: random.Random) -> l
         ("GET", "/status", _status(control)),
         ("GET", "/events", _events(control, stop)),
         ("GET", "/logs/stream", _log_stream(control, stop)),
+        ("POST", "/v2/concurrency_limits/filter", _limits(control, limit_reads.filter_limits)),
+        ("GET", "/v2/concurrency_limits/{id}", _limits(control, limit_reads.limit)),
+        *((method, path, _script(control, say)) for (method, path), say in script_runs.SAYINGS.items()),
     ]
     table = [
         *own,
@@ -137,6 +140,28 @@ def _writing(control: Control, write: writes.Write) -> Handler:
     async def call(request: Request) -> Response:
         path: Mapping[str, str] = request.path_params
         return _json(await write(control, path, await _body(request)))
+
+    return call
+
+
+def _limits(control: Control, read: Callable[[reads.Ask, limit_reads.Live], Any]) -> Handler:
+    """What is configured comes from the database, what is taken from the daemon."""
+
+    async def call(request: Request) -> Response:
+        body = await _body(request) if request.method == "POST" else {}
+        now, path, query = control.clock.now(), request.path_params, dict(request.query_params)
+        live = control.concurrency_limits()
+        document = await control.store.read(
+            lambda connection: read(reads.Ask(connection, now, path, query, body), live)
+        )
+        return _json(Answer(200, document))
+
+    return call
+
+
+def _script(control: Control, say: script_runs.Saying) -> Handler:
+    async def call(request: Request) -> Response:
+        return _json(await say(control, request.path_params, await request.body()))
 
     return call
 

@@ -100,8 +100,9 @@ def latest_artifact(ask: Ask) -> Document:
 
 def filter_variables(ask: Ask) -> list[Document]:
     """List variables."""
-    asked = query(ask.body, sorts=("NAME_ASC",))
-    found = [_variable(ask, each) for _, each in sorted(variables.all_of(ask.connection).items())]
+    asked = query(ask.body, "variables", sorts=("NAME_ASC",))
+    given, every = asked.variables, sorted(variables.all_of(ask.connection).items())
+    found = [_variable(ask, each) for name, each in every if given is None or matches(given.name, name)]
     return found[asked.offset : asked.offset + asked.most]
 
 
@@ -122,4 +123,6 @@ def _variable(ask: Ask, value: variables.Variable) -> Document:
         "tags": list(value.tags),
         "created": documents.instant(value.created),
         "updated": documents.instant(value.updated),
+        "file_value": value.file_value,
+        "set_by_hand": value.set_by_hand,
     }

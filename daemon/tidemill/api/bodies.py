@@ -15,6 +15,7 @@ from tidemill.core.states import StateType
 from tidemill.errors import TidemillError
 
 MAX_LIMIT = 200  # Prefect's; also what is answered where no limit is given
+MAX_OFFSET = 2**63 - 1  # SQLite's
 
 
 class BadRequestError(TidemillError):
@@ -90,6 +91,9 @@ class ArtifactsFilter(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class TaskRunsFilter(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     operator: str | None = None
     id: AnyOf | None = None
+    name: NameLike | None = None
+    tags: AllOf | None = None
+    state: StateFilter | None = None
     flow_run_id: AnyOf | None = None
 
 
@@ -104,6 +108,9 @@ class Query(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     logs: LogsFilter | None = None
     artifacts: ArtifactsFilter | None = None
     task_runs: TaskRunsFilter | None = None
+    variables: NamedFilter | None = None
+    concurrency_limits: NamedFilter | None = None
+    block_documents: NamedFilter | None = None
     sort: str | None = None
     limit: int | None = None
     offset: int = 0
@@ -124,6 +131,8 @@ def query(body: Any, *goes_by: str, sorts: tuple[str, ...] = ()) -> Query:
         raise BadRequestError(f"the body does not fit: {error}") from error
     if found.offset < 0 or (found.limit is not None and found.limit < 0):
         raise BadRequestError("limit and offset are 0 or more")
+    if found.offset > MAX_OFFSET:
+        raise BadRequestError(f"offset is at most {MAX_OFFSET}")
     if found.sort is not None and found.sort not in sorts:
         raise BadRequestError(f'there is no order "{found.sort}" here; there are {", ".join(sorts) or "none"}')
     for name in msgspec.structs.asdict(found):

@@ -15,7 +15,10 @@ from urllib.parse import urlsplit
 import msgspec
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from tidemill.core.script_runs import MAX_BODY_BYTES as LONGEST_SAYING
+
 MAX_BODY_BYTES = 512 * 1024  # Prefect's bound for parameters
+SCRIPTS = b"/api/script_runs/"  # whose reports hold artifacts of up to 1 MiB
 MAX_HEADERS = 100
 MAX_HEADER_BYTES = 32 * 1024
 
@@ -81,7 +84,7 @@ def examine(scope: Scope, names: frozenset[str]) -> None:
     _check_host(host, scope, names)
     _check_site(headers, host)
     _check_path(scope.get("raw_path") or scope["path"].encode())
-    _check_body(scope["method"], headers)
+    _check_body(scope["method"], headers, bound_of(scope))
 
 
 def _check_host(host: str, scope: Scope, names: frozenset[str]) -> None:
@@ -126,13 +129,19 @@ def _check_path(raw_path: bytes) -> None:
         raise Refusal(400, "the path is not plain")
 
 
-def _check_body(method: str, headers: Headers) -> None:
+def bound_of(scope: Scope) -> int:
+    """Return how many bytes a request's body may have."""
+    raw: bytes = scope.get("raw_path") or scope["path"].encode()
+    return LONGEST_SAYING if raw.startswith(SCRIPTS) else MAX_BODY_BYTES
+
+
+def _check_body(method: str, headers: Headers, bound: int) -> None:
     length = headers.one(b"content-length")
     if length is not None:
         if not length.isdigit():
             raise Refusal(400, "Content-Length is not a number")
-        if int(length) > MAX_BODY_BYTES:
-            raise _too_large()
+        if int(length) > bound:
+            raise _too_large(bound)
     if method in READS:
         return
     content_type = headers.one(b"content-type")
@@ -144,8 +153,8 @@ def _check_body(method: str, headers: Headers) -> None:
         raise Refusal(415, "send JSON with Content-Type: application/json")
 
 
-def _too_large() -> Refusal:
-    return Refusal(413, f"the body is larger than {MAX_BODY_BYTES // 1024} KiB")
+def _too_large(bound: int) -> Refusal:
+    return Refusal(413, f"the body is larger than {bound // 1024} KiB")
 
 
 class Gate:
@@ -170,22 +179,22 @@ class Gate:
 
         try:
             examine(scope, self.names())
-            await self.app(scope, _counted(receive), note)
+            await self.app(scope, _counted(receive, bound_of(scope)), note)
         except Refusal as refusal:
             if started:
                 raise
             await refuse(send, refusal)
 
 
-def _counted(receive: Receive) -> Receive:
+def _counted(receive: Receive, bound: int) -> Receive:
     seen = 0
 
     async def counted() -> Message:
         nonlocal seen
         message = await receive()
         seen += len(message.get("body", b""))
-        if seen > MAX_BODY_BYTES:
-            raise _too_large()
+        if seen > bound:
+            raise _too_large(bound)
         return message
 
     return counted

@@ -10,6 +10,15 @@ from typing import Any, Protocol, TypeVar
 from tidemill.clock import Clock
 from tidemill.core.events import Event
 from tidemill.core.runs import FlowRun
+from tidemill.core.script_runs import (
+    ScriptAnswer,
+    ScriptAsks,
+    ScriptBegins,
+    ScriptBegun,
+    ScriptEnds,
+    ScriptHeard,
+    ScriptReports,
+)
 
 T = TypeVar("T")
 
@@ -58,6 +67,18 @@ class Settings(Protocol):
     def api(self) -> ApiSettings: ...
 
 
+class Scripts(Protocol):
+    """Who listens to plain scripts (api/script_runs.py)."""
+
+    async def begin(self, said: ScriptBegins) -> ScriptBegun: ...
+
+    async def take(self, run_id: str, said: ScriptReports) -> ScriptHeard: ...
+
+    async def ask(self, run_id: str, said: ScriptAsks) -> ScriptAnswer: ...
+
+    async def end(self, run_id: str, said: ScriptEnds) -> FlowRun: ...
+
+
 class Control(Protocol):
     """The daemon's verbs. Each raises a TidemillError that says why not; what it returns is committed."""
 
@@ -86,6 +107,13 @@ class Control(Protocol):
         scheduled_time: datetime | None = None,
         idempotency_key: str | None = None,
     ) -> FlowRun: ...
+
+    async def resume_run(self, run_id: str, given: Any = None) -> FlowRun: ...
+
+    def concurrency_limits(self) -> list[dict[str, Any]]: ...
+
+    @property
+    def scripts(self) -> Scripts: ...
 
     async def cancel_run(self, run_id: str, reason: str) -> FlowRun: ...
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from urllib.parse import unquote
 
-from tidemill.api import artifact_reads, catalogue_reads, run_reads
+from tidemill.api import artifact_reads, block_reads, catalogue_reads, limit_reads, run_reads, task_reads
 from tidemill.api.ask import Ask, Read
 
 __all__ = ["READS", "Ask", "Read", "find"]
@@ -19,8 +19,10 @@ READS: dict[tuple[str, str], Read] = {
     ("GET", "/flow_runs/{id}/logs"): run_reads.flow_run_logs,
     ("GET", "/flow_run_states/"): run_reads.flow_run_states,
     ("POST", "/logs/filter"): run_reads.filter_logs,
-    ("POST", "/task_runs/filter"): run_reads.filter_task_runs,
-    ("GET", "/task_runs/{id}"): run_reads.task_run,
+    ("GET", "/flow_runs/{id}/children"): run_reads.flow_run_children,
+    ("POST", "/task_runs/filter"): task_reads.filter_task_runs,
+    ("POST", "/task_runs/count"): task_reads.count_task_runs,
+    ("GET", "/task_runs/{id}"): task_reads.task_run,
     ("POST", "/deployments/filter"): catalogue_reads.filter_deployments,
     ("GET", "/deployments/name/{flow}/{name}"): catalogue_reads.deployment_by_name,
     ("GET", "/deployments/{id}"): catalogue_reads.deployment,
@@ -40,12 +42,18 @@ READS: dict[tuple[str, str], Read] = {
     ("GET", "/artifacts/{key}/latest"): artifact_reads.latest_artifact,
     ("POST", "/variables/filter"): artifact_reads.filter_variables,
     ("GET", "/variables/name/{name}"): artifact_reads.variable,
+    ("POST", "/block_documents/filter"): block_reads.filter_blocks,
+    ("GET", "/block_documents/{id}"): block_reads.block,
 }
 """Every read. Of two that fit a path the earlier one is meant."""
 
 
 # What only the database can tell, because the daemon that would is down.
-WHILE_DOWN: dict[tuple[str, str], Read] = {("GET", "/status"): run_reads.status}
+WHILE_DOWN: dict[tuple[str, str], Read] = {
+    ("GET", "/status"): run_reads.status,
+    ("POST", "/v2/concurrency_limits/filter"): limit_reads.filter_limits,
+    ("GET", "/v2/concurrency_limits/{id}"): limit_reads.limit,
+}
 
 
 def find(method: str, path: str) -> tuple[Read, dict[str, str]] | None:

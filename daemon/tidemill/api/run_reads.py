@@ -14,8 +14,7 @@ from tidemill.api.bodies import MAX_LIMIT, BadRequestError, any_of, number, quer
 from tidemill.api.documents import Document
 from tidemill.core.deployments import Deployment
 from tidemill.core.filters import RunFilter, RunSort
-from tidemill.errors import NotFoundError
-from tidemill.store import catalogue, history, instance, listing, logs, runs, task_runs
+from tidemill.store import catalogue, history, instance, listing, logs, runs
 
 _SORTS = tuple(RunSort)
 
@@ -89,6 +88,14 @@ def flow_run(ask: Ask) -> Document:
     return documents.flow_run(ask.instance, lookup.flow_run(ask.connection, ask.path["id"]), ask.now)
 
 
+def flow_run_children(ask: Ask) -> list[Document]:
+    """List the runs that a run began (subflows) or asked for, in the order they were made."""
+    run = lookup.flow_run(ask.connection, ask.path["id"])
+    most, offset = min(number(ask.query, "limit", MAX_LIMIT), MAX_LIMIT), number(ask.query, "offset", 0)
+    found = runs.children_of(ask.connection, run.id, limit=most, offset=offset)
+    return [documents.flow_run(ask.instance, each, ask.now) for each in found]
+
+
 def flow_run_states(ask: Ask) -> list[Document]:
     """Return all states of a run, oldest first."""
     text = ask.query.get("flow_run_id")
@@ -127,27 +134,6 @@ def filter_logs(ask: Ask) -> list[Document]:
         raise BadRequestError("logs.flow_run_id: give one run, or none for all")
     own = ask.instance
     return [documents.log(own, line.number, line.row) for line in found]
-
-
-def filter_task_runs(ask: Ask) -> list[Document]:
-    """List the task runs of one flow run."""
-    asked = query(ask.body, "task_runs", "flow_runs")
-    given = any_of(asked.task_runs.flow_run_id) if asked.task_runs else None
-    ids = given or (any_of(asked.flow_runs.id) if asked.flow_runs else None)
-    if not ids or len(ids) != 1:
-        raise BadRequestError("task_runs.flow_run_id: give one run")
-    run = lookup.flow_run(ask.connection, ids[0])
-    found = task_runs.of_run(ask.connection, run.seq, limit=asked.most, offset=asked.offset)
-    own = ask.instance
-    return [documents.task_run(own, each) for each in found]
-
-
-def task_run(ask: Ask) -> Document:
-    """Return one task run."""
-    found = task_runs.get(ask.connection, ask.path["id"])
-    if found is None:
-        raise NotFoundError(f'no task run has the id "{ask.path["id"]}"')
-    return documents.task_run(ask.instance, found)
 
 
 def status(ask: Ask) -> Document:

@@ -129,6 +129,25 @@ async def set_state(control: Control, path: Mapping[str, str], body: Any) -> Ans
     return Answer(201, {"state": accepted, "status": "ACCEPT", "details": {"type": "accept_details"}})
 
 
+class _Resume(msgspec.Struct, forbid_unknown_fields=True):
+    run_input: Any = None
+
+
+async def resume_flow_run(control: Control, path: Mapping[str, str], body: Any) -> Answer:
+    """Let a paused run go on; ``run_input`` is what its code gets as the answer."""
+    asked: _Resume = _read(body, _Resume)
+    run = await _run(control, path["id"])
+    try:
+        after = await control.resume_run(run.id, asked.run_input)
+    except TransitionError as error:
+        rejected = documents.state(control.instance_id, run.id, run.state_number, run.state)
+        return Answer(
+            200, {"state": rejected, "status": "REJECT", "details": {"type": "reject_details", "reason": str(error)}}
+        )
+    accepted = documents.state(control.instance_id, after.id, after.state_number, after.state)
+    return Answer(201, {"state": accepted, "status": "ACCEPT", "details": {"type": "accept_details"}})
+
+
 async def delete_flow_run(control: Control, path: Mapping[str, str], body: Any) -> Answer:
     """Delete a finished run."""
     run = await _run(control, path["id"])
@@ -184,6 +203,7 @@ WRITES: Mapping[tuple[str, str], Write] = {
     ("POST", "/deployments/{id}/resume_deployment"): resume_deployment,
     ("PATCH", "/deployments/{id}"): patch_deployment,
     ("POST", "/flow_runs/{id}/set_state"): set_state,
+    ("POST", "/flow_runs/{id}/resume"): resume_flow_run,
     ("DELETE", "/flow_runs/{id}"): delete_flow_run,
     ("PATCH", "/work_queues/{id}"): patch_work_queue,
     ("PATCH", "/work_pools/{name}"): patch_work_pool,

@@ -50,3 +50,18 @@ class RunFilter(msgspec.Struct, frozen=True, kw_only=True):
     sort: RunSort = RunSort.EXPECTED_START_TIME_DESC
     limit: int = MAX_LIMIT
     offset: int = 0
+
+
+class TaskRunFilter(msgspec.Struct, frozen=True, kw_only=True):
+    """Conditions that all hold. None: no condition; an empty tuple: nothing fits. ``limit`` is cut at 200."""
+
+    ids: tuple[str, ...] | None = None
+    runs: tuple[int, ...] | None = None  # row numbers of flow runs
+    names: tuple[str, ...] | None = None  # whole
+    text: str | None = None  # a part of the name, whatever its case
+    state_types: tuple[StateType, ...] | None = None
+    state_names: tuple[str, ...] | None = None
+    tags: tuple[str, ...] | None = None  # the task run has every one of them
+    newest_first: bool = False
+    limit: int = MAX_LIMIT
+    offset: int = 0

@@ -51,6 +51,7 @@ class Control:
         status: Callable[[], Any],
         pauses: Pauses,
         slots: SlotKeeper,
+        scripts: Scripts,
     ) -> None:
         self.clock = clock
         self.events = bus
@@ -65,7 +66,7 @@ class Control:
         self._status = status
         self._pauses = pauses
         self._slots = slots
-        self.scripts: Scripts | None = None
+        self.scripts = scripts
         # Asks the code of a run that no worker carries to end; False: it is not reached.
         self.cancel_elsewhere: Callable[[FlowRun, str], bool] = lambda run, reason: False
 

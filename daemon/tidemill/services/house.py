@@ -125,6 +125,13 @@ class House:
         )
         self.slots = SlotKeeper(catalogue)
         self.pauses = Pauses(self.orchestrator)
+        self.scripts = Scripts(
+            orchestrator=self.orchestrator,
+            clock=clock,
+            ids=ids,
+            recorder=script_recorder,
+            attempt_ended=self._attempt_ended,
+        )
         self.control = Control(
             orchestrator=self.orchestrator,
             catalogue=catalogue,
@@ -138,6 +145,7 @@ class House:
             status=self.status.document,
             pauses=self.pauses,
             slots=self.slots,
+            scripts=self.scripts,
         )
         self.answers = Answers(
             store=store,
@@ -150,14 +158,6 @@ class House:
             subflows=Subflows(orchestrator=self.orchestrator, clock=clock, ids=ids),
             document=document,
         )
-        self.scripts = Scripts(
-            orchestrator=self.orchestrator,
-            clock=clock,
-            ids=ids,
-            recorder=script_recorder,
-            attempt_ended=self._attempt_ended,
-        )
-        self.control.scripts = self.scripts
         self.control.cancel_elsewhere = self.scripts.cancel
         for worker in self.workers.values():
             worker.attempt_ended = self._attempt_ended
@@ -249,6 +249,7 @@ class House:
         if drained.done():
             return
         drained.cancel()
+        await asyncio.gather(drained, return_exceptions=True)
         names = [live.run.name for worker in self.workers.values() for live in worker.live.values()]
         logger.error(
             "the end of %d runs could not be recorded (%s): %s; the next start calls them crashed",

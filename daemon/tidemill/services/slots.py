@@ -97,6 +97,11 @@ class SlotKeeper:
                 waiting.granted.set_exception(TidemillError(text))
         self._grant()
 
+    @property
+    def limits(self) -> tuple[SlotLimit, ...]:
+        """Every limit in force, those of tags under their names here."""
+        return tuple(self._limits.values())
+
     def documents(self) -> list[dict[str, Any]]:
         """Return every limit with what is taken of it, in Prefect's words."""
         now = self._loop.time()

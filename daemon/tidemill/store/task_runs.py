@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from tidemill.clock import from_us, to_us
+from tidemill.core.filters import TaskRunFilter
 from tidemill.core.runs import TaskRun
 from tidemill.core.states import State
 from tidemill.store import history
@@ -17,6 +18,8 @@ from tidemill.store.statements import load
 
 _SQL = load("task_runs")
 MAX_TASK_RUNS = 200  # in one answer
+AMONG = 50_000  # the newest that are looked through where no flow run is named
+MIN_PREFIX = 8  # characters of an id that may stand for it
 
 
 class _Row(msgspec.Struct, array_like=True, gc=False):
@@ -147,3 +150,65 @@ def get(connection: sqlite3.Connection, task_run_id: str) -> TaskRun | None:
     """Return the task run with that id."""
     found = _rows.decode(str(scalar(connection, _SQL["by_id"], {"id": task_run_id})))
     return _task_run(found[0]) if found else None
+
+
+def find(connection: sqlite3.Connection, text: str, limit: int = 20) -> list[TaskRun]:
+    """Return the task run with that id, else those whose id begins so, from eight characters on; newest first."""
+    exact = get(connection, text.lower())
+    if exact is not None:
+        return [exact]
+    if len(text) < MIN_PREFIX:
+        return []
+    start = text.lower()
+    parameters = {"from": start, "to": start + "\U0010ffff", "limit": limit}
+    return [_task_run(row) for row in _rows.decode(str(scalar(connection, _SQL["by_id_prefix"], parameters)))]
+
+
+def select(connection: sqlite3.Connection, wanted: TaskRunFilter) -> list[TaskRun]:
+    """Return a page of the task runs that fit, at most 200. Of all flow runs: the newest first, of the newest 50,000."""
+    parameters = _parameters(wanted)
+    if wanted.ids is not None:
+        found = _by_ids(connection, wanted, parameters)
+        page = found[wanted.offset : wanted.offset + min(wanted.limit, MAX_TASK_RUNS)]
+    elif wanted.runs is not None:
+        page = _rows.decode(str(scalar(connection, _SQL["page_of_runs"], parameters | {"runs": rows(wanted.runs)})))
+    else:
+        page = _rows.decode(str(scalar(connection, _SQL["page_newest"], parameters | {"among": AMONG})))
+    return [_task_run(row) for row in page]
+
+
+def count(connection: sqlite3.Connection, wanted: TaskRunFilter) -> int:
+    """Return how many task runs fit, whatever the page. Of all flow runs: among the newest 50,000."""
+    parameters = _parameters(wanted)
+    if wanted.ids is not None:
+        return len(_by_ids(connection, wanted, parameters))
+    if wanted.runs is not None:
+        found = scalar(connection, _SQL["count_of_runs"], parameters | {"runs": rows(wanted.runs)})
+    else:
+        found = scalar(connection, _SQL["count_newest"], parameters | {"among": AMONG})
+    return int(str(found))
+
+
+def _by_ids(connection: sqlite3.Connection, wanted: TaskRunFilter, parameters: dict[str, object]) -> list[_Row]:
+    found = _rows.decode(str(scalar(connection, _SQL["by_ids"], parameters | {"ids": rows(wanted.ids or ())})))
+    return [row for row in found if wanted.runs is None or row.run in wanted.runs]
+
+
+def _parameters(wanted: TaskRunFilter) -> dict[str, object]:
+    names = wanted.state_names
+    plain = [history.NUMBER_OF[kind] for kind, name in history.PLAIN_NAME_OF.items() if name in (names or ())]
+    like = wanted.text
+    if like is not None:
+        for sign in ("\\", "%", "_"):
+            like = like.replace(sign, f"\\{sign}")
+    return {
+        "types": None if wanted.state_types is None else rows([history.NUMBER_OF[each] for each in wanted.state_types]),
+        "state_names": None if names is None else rows(names),
+        "plain_types": rows(plain),
+        "names": None if wanted.names is None else rows(wanted.names),
+        "like": None if like is None else f"%{like}%",
+        "tags": rows(wanted.tags) if wanted.tags else None,
+        "down": wanted.newest_first,
+        "limit": max(0, min(wanted.limit, MAX_TASK_RUNS)),
+        "offset": max(0, wanted.offset),
+    }

@@ -50,3 +50,66 @@ SELECT json_group_array(json_array(
 ))
 FROM task_run CROSS JOIN run ON run.seq = task_run.run
 WHERE task_run.id = :id;
+
+-- The conditions of a list; a NULL parameter is none.
+-- fragment: fits
+(:types IS NULL OR t.state_type IN (SELECT value FROM json_each(:types)))
+    AND (
+        :state_names IS NULL
+        OR (t.state_name IS NULL AND t.state_type IN (SELECT value FROM json_each(:plain_types)))
+        OR t.state_name IN (SELECT value FROM json_each(:state_names))
+    )
+    AND (:names IS NULL OR t.name IN (SELECT value FROM json_each(:names)))
+    AND (:like IS NULL OR t.name LIKE :like ESCAPE '\')
+    AND (
+        :tags IS NULL
+        OR NOT EXISTS (
+            SELECT 1 FROM json_each(:tags) AS wanted
+            WHERE NOT EXISTS (SELECT 1 FROM json_each(t.tags) AS has WHERE has.value = wanted.value)
+        )
+    )
+
+-- fragment: document
+json_array(
+    t.id, t.run, run.id, t.name, t.task_key, t.dynamic_key, t.state_type, t.state_name, t.state_at, t.state_message,
+    json(t.state_data), t.state_number, t.attempt, json(t.tags), t.created, t.expected_start, t.start_time, t.end_time,
+    t.run_time, t.cache_key
+)
+
+-- Of some flow runs, in the order they were made, or the last one first.
+-- name: page_of_runs
+SELECT json_group_array({document})
+FROM (
+    SELECT t.*
+    FROM json_each(:runs) AS e CROSS JOIN task_run AS t ON t.run = e.value
+    WHERE {fits}
+    ORDER BY iif(:down, -t.number, t.number) LIMIT :limit OFFSET :offset
+) AS t
+CROSS JOIN run ON run.seq = t.run;
+
+-- name: count_of_runs
+SELECT count(*) FROM json_each(:runs) AS e CROSS JOIN task_run AS t ON t.run = e.value WHERE {fits};
+
+-- Of all flow runs, the last one made first, among the newest.
+-- name: page_newest
+SELECT json_group_array({document})
+FROM (
+    SELECT t.* FROM (SELECT * FROM task_run ORDER BY number DESC LIMIT :among) AS t
+    WHERE {fits} LIMIT :limit OFFSET :offset
+) AS t
+CROSS JOIN run ON run.seq = t.run;
+
+-- name: count_newest
+SELECT count(*) FROM (SELECT * FROM task_run ORDER BY number DESC LIMIT :among) AS t WHERE {fits};
+
+-- Which of these task runs there are.
+-- name: by_ids
+SELECT json_group_array({document})
+FROM (SELECT t.* FROM json_each(:ids) AS e CROSS JOIN task_run AS t ON t.id = e.value WHERE {fits}) AS t
+CROSS JOIN run ON run.seq = t.run;
+
+-- By the beginning of the id: from it, to before its successor.
+-- name: by_id_prefix
+SELECT json_group_array({document})
+FROM (SELECT * FROM task_run WHERE id >= :from AND id < :to ORDER BY id DESC LIMIT :limit) AS t
+CROSS JOIN run ON run.seq = t.run;
