@@ -21,7 +21,7 @@ from tidemill.core.runs import FlowRun
 from tidemill.core.states import StateType
 from tidemill.errors import StoreUnavailableError, TidemillError
 from tidemill.services.catalogue import Catalogue
-from tidemill.services.orchestrator import Orchestrator
+from tidemill.services.orchestrator import HEAL_S, Orchestrator
 from tidemill.services.timekeeper import Timekeeper
 from tidemill.services.wake import Wake
 from tidemill.store import runs as stored_runs
@@ -62,6 +62,7 @@ class Dispatcher:
         self._more = False  # the database holds runs inside the window that did not fit into memory
         self._idle: dict[str, deque[asyncio.Future[FlowRun | None]]] = {}
         self._closed = False
+        self._not_before = 0.0  # monotonic: when what the store refused is tried again
         self._wake = Wake()
 
     # --- hearing ----------------------------------------------------------------------------------------------------
@@ -176,7 +177,8 @@ class Dispatcher:
         try:
             await self._orchestrator.change(run, StateType.CANCELLED, "Skipped", reason)
         except StoreUnavailableError:
-            self._add(run)  # decided again when the store is well
+            self._add(run)  # decided again in a while
+            self._not_before = self._clock.monotonic() + HEAL_S
         except TidemillError as error:
             logger.debug("%s", error)
 
@@ -249,7 +251,7 @@ class Dispatcher:
         wait = self._slice_s
         if self._soon:
             wait = min(wait, (self._soon[0][0] - now).total_seconds())
-        return max(0.0, wait)
+        return max(0.0, wait, self._not_before - self._clock.monotonic())
 
     async def run(self) -> None:
         """Tick whenever something is due or new, until closed."""

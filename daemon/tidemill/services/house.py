@@ -250,6 +250,7 @@ class House:
             return
         drained.cancel()
         await asyncio.gather(drained, return_exceptions=True)
+        await asyncio.gather(drained, return_exceptions=True)
         names = [live.run.name for worker in self.workers.values() for live in worker.live.values()]
         logger.error(
             "the end of %d runs could not be recorded (%s): %s; the next start calls them crashed",
