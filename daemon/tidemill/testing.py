@@ -193,6 +193,9 @@ class SilentRecorder:
     async def ask(self, question: Question) -> Any:
         raise TidemillError("a scripted run has nothing to ask")
 
+    def masked(self, value: Any) -> Any:
+        return value
+
     async def settle(self, outcome: Outcome) -> str | None:
         return None
 

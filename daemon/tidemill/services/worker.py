@@ -9,7 +9,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from datetime import datetime
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 
@@ -28,6 +28,10 @@ logger = logging.getLogger("tidemill.worker")
 
 class RunRecorder(Recorder, Protocol):
     """A recorder for one attempt, which ends with it."""
+
+    def masked(self, value: Any) -> Any:
+        """Return a JSON value with every secret masked."""
+        ...
 
     async def settle(self, outcome: Outcome) -> str | None:
         """End the attempt's reports and make them durable; return what could not be kept, in words."""
@@ -123,6 +127,10 @@ class Worker:
                 outcome = _gone(run)
             else:
                 outcome = await self.runner.run(job, recorder, cancellation)
+                # A command's last line and an error's text become the state's message: secrets stay out of that, too.
+                outcome = msgspec.structs.replace(
+                    outcome, message=recorder.masked(outcome.message), data=recorder.masked(outcome.data)
+                )
                 problem = await recorder.settle(outcome)
                 if problem is not None and outcome.type is StateType.COMPLETED:
                     outcome = Outcome(type=StateType.FAILED, name="Failed", message=problem)
