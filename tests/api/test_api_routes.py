@@ -129,6 +129,7 @@ async def test_answers_are_no_pages_and_are_not_kept(tmp_path: Path, clock: Fake
         (b"[" * 100_000, "not JSON"),  # deeper than any parser's stack
         (b'{"limit": "many"}', "limit"),
         (b'{"limit": -1}', "0 or more"),
+        (b'{"offset": 9223372036854775808}', "offset is at most"),
         (b'{"sort": "BY_LUCK"}', "BY_LUCK"),
         (b'{"flow_runs": {"colour": {"any_": ["red"]}}}', "colour"),
         (b'{"flow_runs": {"operator": "or_"}}', "or_"),

@@ -273,6 +273,8 @@ def test_an_instant_without_offset_is_local_to_the_schedules_zone(capsys: pytest
         (("--cron", "0 9 * * *", "--timezone", "Mars/Olympus"), "Mars/Olympus"),
         (("--interval", "soon"), "duration"),
         (("--at", "tomorrow"), "tomorrow"),
+        (("--cron", "0 9 * * *", "--after", "2026-13-01"), '--after: "2026-13-01" is no instant'),
+        (("--cron", "0 9 * * *", "--after", "0001-01-01T00:00:00+14:00"), "out of range"),
         (("--cron", "0 9 * * *", "--count", "0"), "not a number from 1"),
         (("--cron", "0 9 * * *", "--interval", "1h"), "not allowed with"),
         ((), "required"),
@@ -283,6 +285,11 @@ def test_a_schedule_that_cannot_be_meant_is_exit_2(
 ) -> None:
     assert run("schedule", "preview", *argv) == 2
     assert words in capsys.readouterr().err
+
+
+def test_a_state_that_is_none_is_exit_2_and_no_empty_list(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("flow-run", "ls", "--state", "Faild") == 2
+    assert "'Faild' is no state; there are Scheduled, " in capsys.readouterr().err
 
 
 def test_reboot_is_no_matter_of_time(capsys: pytest.CaptureFixture[str]) -> None:

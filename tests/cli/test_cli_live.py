@@ -78,6 +78,10 @@ def test_a_list_shows_the_newest_and_the_few_that_come_next(shell: Shell) -> Non
     assert len(shell.json("flow-run", "ls", "--upcoming")) == 8
     assert [run["name"] for run in shell.json("flow-run", "ls", "--state", "completed")] == ["new", "old"]
     assert [run["name"] for run in shell.json("flow-run", "ls", "--state", "Completed")] == ["new", "old"]
+    assert [run["name"] for run in shell.json("flow-run", "ls", "--state", "COMPLETED", "--state", "timedout")] == [
+        "new", "old"
+    ]  # fmt: skip
+    assert shell.json("flow-run", "ls", "--state", "late") == []
     out = shell.text("flow-run", "ls")
     assert out.splitlines()[0].split() == ["ID", "NAME", "DEPLOYMENT", "STATE", "START", "TOOK"]
     assert "in 5h00m" in out
@@ -414,7 +418,11 @@ def test_a_daemon_that_says_nonsense_is_told(tmp_path: Path, capsys: pytest.Capt
         listening.listen()
 
         def answer() -> None:
-            for text in (b"SSH-2.0-OpenSSH\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n<html>"):
+            for text in (
+                b"SSH-2.0-OpenSSH\r\n",
+                b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n<html>",
+                b"HTTP/1.1 404 Not Found\r\nContent-Length: 6\r\n\r\n<html>",  # a server of something else
+            ):
                 connection, _ = listening.accept()
                 with connection:
                     connection.recv(65536)
@@ -422,7 +430,7 @@ def test_a_daemon_that_says_nonsense_is_told(tmp_path: Path, capsys: pytest.Capt
 
         thread = threading.Thread(target=answer)
         thread.start()
-        for words in ("does not answer as a tidemill daemon does", "ended in the middle"):
+        for words in ("does not answer as a tidemill daemon does", "ended in the middle", "does not answer as a"):
             assert main(["status", "--state-dir", str(tmp_path)], environ={}) == 3
             assert words in capsys.readouterr().err
         thread.join()

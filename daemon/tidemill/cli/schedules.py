@@ -56,7 +56,7 @@ def show_preview(session: Session) -> None:
         compiled = compile_schedule(_schedule(session))
         after = _after(args.after, compiled) if args.after else session.now()
         fires = preview(compiled, after, args.count)
-    except (ScheduleError, ValueError) as error:
+    except (ScheduleError, ValueError, OverflowError) as error:
         raise ScheduleRefusedError(str(error)) from error
     if session.json:
         session.show({"fires": [fire_document(fire) for fire in fires]})
@@ -77,7 +77,7 @@ def _schedule(session: Session) -> Schedule:
 
     args = session.args
     interval: timedelta | None = parse_duration(args.interval) if args.interval is not None else None
-    at = datetime.fromisoformat(args.at) if args.at is not None else None
+    at = _instant("--at", args.at) if args.at is not None else None
     return Schedule(
         cron=args.cron, interval=interval, rrule=args.rrule, at=at, timezone=args.timezone or machine_zone(session)
     )
@@ -90,8 +90,15 @@ def machine_zone(session: Session) -> str:
     return zone_of(session.environ)
 
 
+def _instant(option: str, value: str) -> datetime:
+    try:
+        return datetime.fromisoformat(value)
+    except ValueError as error:
+        raise ValueError(f'{option}: "{value}" is no instant ({error}); write for example 2026-03-29T02:30') from error
+
+
 def _after(value: str, compiled: CompiledSchedule) -> datetime:
-    when = datetime.fromisoformat(value)
+    when = _instant("--after", value)
     return when.astimezone(UTC) if when.tzinfo else when.replace(tzinfo=compiled.info).astimezone(UTC)
 
 

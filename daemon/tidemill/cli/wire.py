@@ -88,7 +88,7 @@ class Wire:
         except (OSError, ValueError) as error:
             raise self._gone(error) from error
         if status >= 400:
-            raise _error(status, text, f"{method} {path}")
+            raise self._error(status, text, f"{method} {path}")
         try:
             return json.loads(text) if text else None
         except ValueError as error:
@@ -100,7 +100,7 @@ class Wire:
             with self._send("GET", path, None, query) as answer:
                 status, chunks = _answer(answer)
                 if status >= 400:
-                    raise _error(status, b"".join(chunks), f"GET {path}")
+                    raise self._error(status, b"".join(chunks), f"GET {path}")
                 yield from _events(chunks)
         except (OSError, ValueError) as error:
             raise self._gone(error) from error
@@ -133,6 +133,17 @@ class Wire:
         if isinstance(error, ValueError):
             return DaemonUnreachableError(f"{self.where} does not answer as a tidemill daemon does ({error})")
         return DaemonUnreachableError(f"{self.where} broke off: {str(error) or type(error).__name__}")
+
+    def _error(self, status: int, text: bytes, what: str) -> TidemillError:
+        try:
+            detail = json.loads(text)["detail"]
+        except (ValueError, KeyError, TypeError):
+            if status == 404:  # a daemon says what there is not; another program at that port has no such path
+                return DaemonUnreachableError(f"{self.where} does not answer as a tidemill daemon does (404 at {what})")
+            detail = text[:500].decode(errors="replace").strip() or "no reason given"
+        if status >= 500 and status not in _ERRORS:
+            detail = f"the daemon failed at {what} ({status}): {detail}"
+        return _ERRORS.get(status, TidemillError)(str(detail))
 
     def close(self) -> None:
         if self._ready is not None:
@@ -193,13 +204,3 @@ def _events(chunks: Iterator[bytes]) -> Iterator[tuple[str, Any]]:
             elif not line and data:
                 yield event, json.loads(data)
                 event, data = "message", b""
-
-
-def _error(status: int, text: bytes, what: str) -> TidemillError:
-    try:
-        detail = json.loads(text)["detail"]
-    except (ValueError, KeyError, TypeError):
-        detail = text[:500].decode(errors="replace").strip() or "no reason given"
-    if status >= 500 and status not in _ERRORS:
-        detail = f"the daemon failed at {what} ({status}): {detail}"
-    return _ERRORS.get(status, TidemillError)(str(detail))
