@@ -15,6 +15,9 @@ import msgspec
 
 
 class StateType(enum.StrEnum):
+    # As the text it is: an enum's own hash is a Python function, and each change of state looks in a dozen tables.
+    __hash__ = str.__hash__
+
     SCHEDULED = "SCHEDULED"
     PENDING = "PENDING"
     RUNNING = "RUNNING"
