@@ -6,7 +6,7 @@ import argparse
 from datetime import timedelta
 from typing import Any
 
-from tidemill.cli import text, times
+from tidemill.cli import task_table, text, times
 from tidemill.cli.session import Session, segment
 from tidemill.errors import EXIT_FAILED, EXIT_OK, TidemillError
 
@@ -16,6 +16,7 @@ LEVELS = {"DEBUG": 10, "INFO": 20, "WARNING": 30, "ERROR": 40, "CRITICAL": 50}
 UPCOMING_SHARE = 4
 UPCOMING_MOST = 5
 PAGE = 500
+TASKS_SHOWN = 20  # of a run, in its inspection
 MOST_TAIL = 1000
 
 COLUMNS = (
@@ -53,10 +54,13 @@ def add(commands: Any, name: str, line: str, common: argparse.ArgumentParser) ->
     ends.add_argument("--tail", type=tail, metavar="N", help="only the last N lines (at most 1000)")
     cancel = verbs.add_parser("cancel", help="cancel a run that has not ended", parents=[common])
     cancel.add_argument("--reason", default="cancelled by hand", metavar="TEXT", help="kept in the run's history")
+    resume = verbs.add_parser("resume", help="let a paused run go on", parents=[common])
+    resume.add_argument("--input", metavar="JSON", help="what its code gets as the answer to its pause")
     retry = verbs.add_parser("retry", help="run a finished run again", parents=[common])
     delete = verbs.add_parser("delete", help="delete a finished run, its history and its log", parents=[common])
     for parser, run in (
-        (inspect, show_one), (logs, show_logs), (cancel, cancel_run), (retry, retry_run), (delete, delete_run)
+        (inspect, show_one), (logs, show_logs), (cancel, cancel_run), (resume, resume_run), (retry, retry_run),
+        (delete, delete_run),
     ):  # fmt: skip
         parser.add_argument("flow_run", metavar="RUN", help="id, the first four or more characters of one, or a name")
         parser.set_defaults(run=run)
@@ -121,7 +125,13 @@ def run_table(session: Session, runs: list[dict[str, Any]]) -> str:
         )
         for run in runs
     ]
-    return text.table(COLUMNS, rows, states=[run["state_type"] for run in runs])
+    columns = list(COLUMNS)
+    if any(run["parent_flow_run_id"] for run in runs):
+        columns.append(text.Column("PARENT"))
+    shown = [
+        (*row, (run["parent_flow_run_id"] or "")[-8:])[: len(columns)] for row, run in zip(rows, runs, strict=True)
+    ]
+    return text.table(columns, shown, states=[run["state_type"] for run in runs])
 
 
 def state(value: str) -> str:
@@ -208,8 +218,11 @@ def show_one(session: Session) -> None:
     """Show a run, its history, and what it made."""
     run = find_run(session)
     states = session.get("/flow_run_states/", flow_run_id=run["id"])
+    of_run = {"flow_run_id": {"any_": [run["id"]]}}
+    tasks = session.post("/task_runs/filter", {"task_runs": of_run, "limit": 200 if session.json else TASKS_SHOWN})
+    children = session.get(f"/flow_runs/{run['id']}/children")
     if session.json:
-        session.show(run | {"states": states})
+        session.show(run | {"states": states, "task_runs": tasks, "children": children})
         return
     state = run["state"]
     print(
@@ -221,6 +234,7 @@ def show_one(session: Session) -> None:
                 ("Message", state["message"]),
                 ("Deployment", run["deployment"]),
                 ("Flow", run["flow"]),
+                ("Parent", run["parent_flow_run_id"]),
                 ("Work queue", f"{run['work_queue_name']} (pool {run['work_pool_name']})"),
                 ("Expected", times.local(run["expected_start_time"])),
                 ("Due", times.local(run["due"])),
@@ -229,7 +243,7 @@ def show_one(session: Session) -> None:
                 ("Took", times.run_time(run)),
                 ("Attempts", run["run_count"] or None),
                 ("Made by", run["created_by"]["display_value"]),
-                ("Parameters", _compact(run["parameters"])),
+                ("Parameters", compact(run["parameters"])),
                 ("Tags", ", ".join(run["tags"])),
             ]
         )
@@ -238,8 +252,17 @@ def show_one(session: Session) -> None:
     for each in states:
         message = f"  {text.clean(each['message'])}" if each["message"] else ""
         print(f"  {times.local(each['timestamp'])}  {text.paint(each['name'], each['type'])}{message}")
+    if tasks:
+        total = session.post("/task_runs/count", {"task_runs": {"flow_run_id": {"any_": [run["id"]]}}})
+        print(f"\nTask runs ({total})")
+        print(task_table.table(session, tasks))
+        if total > len(tasks):
+            print(f"… all of them: tidemill task-run ls --flow-run {run['id'][-8:]}")
+    if children:
+        print("\nBegan")
+        print(run_table(session, children))
     if state["data"] is not None:
-        print(f"\nResult\n  {text.clean(_compact(state['data']))}")
+        print(f"\nResult\n  {text.clean(compact(state['data']))}")
     print(f"\nLog: tidemill flow-run logs {run['id'][-8:]}")
 
 
@@ -334,6 +357,21 @@ def cancel_run(session: Session) -> int:
     return _set_state(session, {"type": "CANCELLING", "name": "Cancelling", "message": session.args.reason})
 
 
+def resume_run(session: Session) -> int:
+    """Let a paused run go on, with what its code is to get."""
+    import json
+
+    given: Any = None
+    if session.args.input is not None:
+        try:
+            given = json.loads(session.args.input)
+        except ValueError:
+            raise TidemillError("--input is not JSON; a text stands in two kinds of quotes: '\"yes\"'") from None
+    run = find_run(session)
+    result = session.post(f"/flow_runs/{run['id']}/resume", {"run_input": given})
+    return _changed(session, run["id"], result)
+
+
 def retry_run(session: Session) -> int:
     """Put a finished run in line again."""
     return _set_state(session, {"type": "SCHEDULED", "name": "AwaitingRetry", "message": "retried by hand"})
@@ -341,10 +379,13 @@ def retry_run(session: Session) -> int:
 
 def _set_state(session: Session, state: dict[str, Any]) -> int:
     run = session.get(f"/flow_runs/{segment(session.args.flow_run)}")
-    result = session.post(f"/flow_runs/{run['id']}/set_state", {"state": state})
+    return _changed(session, run["id"], session.post(f"/flow_runs/{run['id']}/set_state", {"state": state}))
+
+
+def _changed(session: Session, run_id: str, result: dict[str, Any]) -> int:
     if result["status"] != "ACCEPT":
         raise TidemillError(result["details"]["reason"])
-    after = session.get(f"/flow_runs/{run['id']}")
+    after = session.get(f"/flow_runs/{run_id}")
     if session.json:
         session.show(after)
     else:
@@ -362,7 +403,8 @@ def delete_run(session: Session) -> None:
         print(f"{run['name']} ({run['id'][-8:]}) is deleted")
 
 
-def _compact(value: Any) -> str:
+def compact(value: Any) -> str:
+    """Return a value as JSON on one line; "" for none."""
     import json
 
     return json.dumps(value, ensure_ascii=False) if value not in (None, {}, []) else ""
