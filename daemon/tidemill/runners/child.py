@@ -17,7 +17,9 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -29,12 +31,14 @@ from tidemill.runners import containment, limits, protocol
 from tidemill.runners.channel import Channel
 from tidemill.runners.outcomes import completed, failed, told_traceback
 from tidemill.runners.pipe_recorder import PipeRecorder
-from tidemill.runners.protocol import Cancel, Done, Hello, Start
+from tidemill.runners.protocol import Cancel, Done, Hello, Limit, Start
 from tidemill.sdk import capture
 from tidemill.sdk.context import FLOW, RunContext, current
+from tidemill.sdk.driver import drive
 from tidemill.sdk.entrypoints import load
 from tidemill.sdk.exceptions import TerminationSignal
-from tidemill.sdk.signatures import check_parameters, is_async
+from tidemill.sdk.flow_engine import run_attempt
+from tidemill.sdk.flows import as_flow
 
 EXIT_PROTOCOL = 70  # the child could not make sense of the daemon
 # A SIGINT follows the Cancel that says why; one that nobody of ours sent is waited for in vain, and is Ctrl-C's.
@@ -96,89 +100,84 @@ class _Attempt:
         self._start = start
         self._context = context
         self._channel = channel
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._task: asyncio.Task[Any] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None  # of the run's own, while it runs
 
     def carry(self) -> Outcome:
-        channel = self._channel
-        channel.on_cancel = self._cancelled
+        self._channel.on_cancel = self._cancelled
         signal.signal(signal.SIGINT, self._interrupted)
         try:
-            outcome = self._carry()
+            return self._carried()
         except BaseException as error:  # an interruption on the last step out of the flow's code
-            outcome = failed(error)
+            return failed(error)
         finally:
             signal.signal(signal.SIGINT, signal.SIG_IGN)
-        return outcome
 
-    def _carry(self) -> Outcome:
+    def _carried(self) -> Outcome:
         current.set(self._context)
         try:
-            run = self._prepared()
-            return completed(run())
+            return self._run()
         except BaseException as error:
-            return self._failed(error)
-
-    def _failed(self, error: BaseException) -> Outcome:
-        if isinstance(error, MemoryError) and self._start.limits.memory is not None:
-            limits.use_reserve()
-        if not isinstance(error, TerminationSignal):
-            told = told_traceback(error)
+            if isinstance(error, MemoryError) and self._start.limits.memory is not None:
+                limits.use_reserve()
+            told = None if isinstance(error, TerminationSignal) else told_traceback(error)
             if told is not None:
                 self._context.log(told, logging.ERROR, FLOW)
-        return failed(error)
+            return failed(error)
 
-    def _prepared(self) -> Callable[[], Any]:
-        job = self._start.job
-        flows_dir = Path(self._start.flows_dir)
+    def _run(self) -> Outcome:
+        context, job = self._context, self._context.job
         if job.flow.kind is FlowKind.BUILTIN:
-            return self._builtin
-        function = load(job.flow, flows_dir)
-        found = check_parameters(function, job.parameters)
-        if found:
-            raise EntrypointError(f'"{job.flow.entrypoint}": {"; ".join(map(str, found))}')
-        if is_async(function):
-            return lambda: self._in_loop(lambda: function(**job.parameters))
+            return self._in_loop(self._builtin)
+        flow = as_flow(load(job.flow, Path(self._start.flows_dir)))
+        if job.timeout is None and flow.timeout_seconds is not None:
+            self._channel.say(Limit(timeout=timedelta(seconds=flow.timeout_seconds)))
+        context.timeout_is_kept = True
+        if flow.isasync:
+            return self._in_loop(lambda: run_attempt(flow, job.parameters, context))
+        context.in_thread = True
+        try:
+            return drive(run_attempt(flow, job.parameters, context))
+        except asyncio.CancelledError as error:
+            # Raised in sync code it is an exception like any other, and must not pass for a cancellation.
+            raise RuntimeError(f"CancelledError {error} was raised in a sync flow") from error
+        finally:
+            context.in_thread = False
 
-        def sync() -> Any:
-            self._context.in_thread = True
-            try:
-                result = function(**job.parameters)
-            finally:
-                self._context.in_thread = False
-            # A plain function may still hand out a coroutine: a decorated or partly applied async one.
-            return self._in_loop(lambda: result) if asyncio.iscoroutine(result) else result
-
-        return sync
-
-    def _builtin(self) -> Any:
+    async def _builtin(self) -> Outcome:
         # Only tidemill's own interpreter is asked for one, and only that has what they need.
         from tidemill.flows.builtins import builtins
 
-        job = self._start.job
+        job = self._context.job
         flows = builtins(environ=os.environ)
         flow = flows.get(job.flow.entrypoint)
         if flow is None:
             known = ", ".join(sorted(flows))
             raise EntrypointError(f'"{job.flow.entrypoint}": there is no such built-in flow; there are: {known}')
-        return self._in_loop(lambda: flow.run(job.parameters, self._context))
+        try:
+            return completed(await flow.run(job.parameters, self._context))
+        finally:
+            await flow.aclose()
 
-    def _in_loop(self, coroutine: Callable[[], Any]) -> Any:
-        async def main() -> Any:
-            self._loop = asyncio.get_running_loop()
-            self._task = asyncio.current_task()
+    def _in_loop(self, run: Callable[[], Coroutine[Any, Any, Outcome]]) -> Outcome:
+        context = self._context
+
+        async def main() -> Outcome:
+            task = asyncio.current_task()
+            assert task is not None
+            loop = self._loop = asyncio.get_running_loop()
+            context.on_end = partial(_cancel_there, loop, task)
+            if context.told_to_end:
+                task.cancel()
             try:
-                if self._context.told_to_end:
-                    raise asyncio.CancelledError
-                return await coroutine()
+                return await run()
             except asyncio.CancelledError as error:
-                if self._context.told_to_end:
+                if context.told_to_end:
                     raise TerminationSignal("the run was told to end") from error
-                raise asyncio.CancelledError(
-                    str(error) or "raised by the flow's own code; nobody asked for it"
-                ) from None
+                # Nobody asked for it: the code cancelled itself, or let another task's cancellation through.
+                return failed(asyncio.CancelledError("raised by the flow's own code; nobody asked for it"))
             finally:
-                self._task = None
+                context.on_end = None
+                self._loop = None
 
         return asyncio.run(main())
 
@@ -188,20 +187,19 @@ class _Attempt:
         """SIGINT. In the main thread, wherever that is: takes no lock that the interrupted code may hold."""
         self._channel.listen()
         if not self._channel.told.wait(_CANCEL_S):
-            error: BaseException = KeyboardInterrupt()
-        elif self._task is not None:
-            return  # the thread that reads has told the loop
-        else:
-            error = TerminationSignal(f"the run was told to end ({self._context.ending})")
-        raise error
+            raise KeyboardInterrupt
+        if self._loop is None or asyncio._get_running_loop() is not self._loop:
+            raise TerminationSignal(f"the run was told to end ({self._context.ending})")
+        # An async flow has heard of it by its loop.
 
     def _cancelled(self, cancel: Cancel) -> None:
         """A Cancel came, in the thread that reads."""
         self._context.end(cancel.why)
-        loop, task = self._loop, self._task
-        if loop is not None and task is not None:
-            with contextlib.suppress(RuntimeError):  # it has just closed
-                loop.call_soon_threadsafe(task.cancel)
+
+
+def _cancel_there(loop: asyncio.AbstractEventLoop, task: asyncio.Task[Any]) -> None:
+    with contextlib.suppress(RuntimeError):  # the loop has just been closed
+        loop.call_soon_threadsafe(task.cancel)
 
 
 def _become_a_copy(channel: Channel) -> None:

@@ -44,11 +44,14 @@ class Output:
         self._left = float(BURST)
         self._seen = clock.monotonic()
         self._lost = 0
-        self._splitter = LineSplitter()
-        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._begin()
         self._lines: list[str] = []
         self._timer: asyncio.Handle | None = None
         self._loop.add_reader(fd, self._read)
+
+    def _begin(self) -> None:
+        self._splitter = LineSplitter()
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
     def close(self) -> None:
         """Read no more. What was read is told."""
@@ -94,7 +97,10 @@ class Output:
             # Whole lines are dropped: what is kept ends with a line, and what follows begins with one.
             kept, rest = _first_lines(data, allowed), data[data.rfind(b"\n") + 1 :]
             self._lost += coming - allowed
-            self._tell(kept)
+            if allowed:
+                self._tell(kept)
+            else:
+                self._begin()  # the line that had begun is dropped with its end
             self._tell(rest)
             if not allowed:
                 self._rest(_PAUSE_S)

@@ -30,7 +30,7 @@ from tidemill.runners.cgroups import Cgroups
 from tidemill.runners.nursery import Child, Ended, InterpreterError, Nursery
 from tidemill.runners.outcomes import stopped, timed_out
 from tidemill.runners.output import Output
-from tidemill.runners.protocol import Ask, Cancel, Done, Flush, Flushed, Hello, Packets, ProtocolError, Start
+from tidemill.runners.protocol import Ask, Cancel, Done, Flush, Flushed, Hello, Limit, Packets, ProtocolError, Start
 from tidemill.sdk import interpreters
 from tidemill.sdk.context import FLOW
 
@@ -149,6 +149,7 @@ class _Attempt:
         self._why: str | None = None  # "timeout" or "cancel", once it was told to end
         self._fault: str | None = None  # what it did to the protocol
         self._done: Outcome | None = None
+        self._timeout: timedelta | None = None
         self._hung: asyncio.Future[None] = self._loop.create_future()  # SIGKILL did not end it
         self._eof: asyncio.Future[None] = self._loop.create_future()
         self._timers: list[asyncio.TimerHandle] = []
@@ -182,10 +183,11 @@ class _Attempt:
             )
         )
         if job.timeout is not None:
-            self._after(job.timeout.total_seconds(), self._tell, "timeout")
+            self._limit(job.timeout)
         self._cancellation.on_request(self._hear)
         try:
-            await asyncio.wait({child.ended, self._hung}, return_when=asyncio.FIRST_COMPLETED)
+            either: set[asyncio.Future[Any]] = {child.ended, self._hung}
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
             if child.ended.done():
                 # What it said last may still stand in its pipes.
                 said: set[asyncio.Future[None]] = {self._eof, out.ended, err.ended}
@@ -264,6 +266,9 @@ class _Attempt:
             task.add_done_callback(self._answered)
             if len(self._asked) >= _MOST_ASKED:
                 self._read_no_more()
+        elif isinstance(said, Limit):
+            if self._timeout is None:
+                self._limit(said.timeout)
         elif isinstance(said, Hello):
             if said.version != protocol.VERSION:
                 self._broken(f"version {said.version} of it, not {protocol.VERSION}")
@@ -329,6 +334,10 @@ class _Attempt:
     def _after(self, seconds: float, call: Any, *arguments: Any) -> None:
         self._timers.append(self._loop.call_later(seconds, call, *arguments))
 
+    def _limit(self, timeout: timedelta) -> None:
+        self._timeout = timeout
+        self._after(timeout.total_seconds(), self._tell, "timeout")
+
     def _hear(self) -> None:
         self._tell("cancel")
 
@@ -371,8 +380,8 @@ class _Attempt:
     def _outcome(self) -> Outcome:
         abandoned = not self._child.ended.done()
         if self._why == "timeout":
-            assert self._job.timeout is not None
-            return timed_out(self._job.timeout, abandoned=abandoned)
+            assert self._timeout is not None
+            return timed_out(self._timeout, abandoned=abandoned)
         if self._why == "cancel":
             return stopped(self._cancellation, abandoned=abandoned)
         ended = self._child.ended.result() if not abandoned else Ended(status=None, why="it cannot be killed")

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Any
 
 import msgspec
@@ -63,6 +64,12 @@ class Ask(_Said, frozen=True, tag="ask"):
     question: Question
 
 
+class Limit(_Said, frozen=True, tag="limit"):
+    """The flow's own timeout, which the daemon keeps: it can end what the code cannot."""
+
+    timeout: timedelta
+
+
 class Done(_Said, frozen=True, tag="done"):
     """The flow's code has ended so. What follows is the end of the process."""
 
@@ -101,7 +108,7 @@ class Cancel(_Said, frozen=True, tag="cancel"):
     reason: str
 
 
-FromChild = Report | Hello | Flush | Ask | Done
+FromChild = Report | Hello | Flush | Ask | Limit | Done
 ToChild = Start | Answer | Flushed | Cancel
 
 _ENCODER = msgspec.json.Encoder()
@@ -192,8 +199,8 @@ def _whole(packet: bytes) -> list[bytes]:
         begin = at + _LENGTH
         at = begin + int.from_bytes(packet[at:begin], "big")
         found.append(packet[begin:at])
-    if at != len(packet):
-        raise ProtocolError("a packet that ends in the middle of a message")
+    if at != len(packet) or not found:
+        raise ProtocolError("a packet that ends where a message should be")
     return found
 
 

@@ -2,8 +2,9 @@
 
     /srv/etl/.venv/bin/python …/tidemill/sdk/boot.py MODULE ARGUMENT…
 
-Imports this very tidemill, wherever it lies, and nothing that lies beside it; then calls ``MODULE.main(arguments)``. The
-one thing that the interpreter has to have is msgspec, which is compiled for it. Runs in old Pythons, too, to say so.
+Imports this very tidemill, wherever it lies, and nothing that lies beside it; then calls ``MODULE.main(arguments)``.
+The one thing that the interpreter has to have is msgspec, which is compiled for it. Older Pythons understand this file,
+too, so that it can say so.
 """
 
 import sys
@@ -11,7 +12,7 @@ import sys
 REFUSED = 72  # exit status: this Python cannot run flows; standard error says why
 
 
-def arrive():  # type: () -> None
+def arrive() -> None:
     """Make tidemill importable in this interpreter."""
     import importlib.util
     import os
@@ -32,29 +33,22 @@ def arrive():  # type: () -> None
         spec.loader.exec_module(module)
 
 
-def look_at_interpreter():  # type: () -> None
+def look_at_interpreter() -> None:
     """Refuse a Python that is too old, or lacks what tidemill cannot bring along."""
-    if sys.version_info < (3, 11):
+    if sys.version_info < (3, 11):  # noqa: UP036 - this file meets other Pythons than the rest
         refuse("it is Python {}.{}, and flows need 3.11 or later".format(*sys.version_info[:2]))
+    remedy = f"{sys.executable} -m pip install -U msgspec"
     try:
         import msgspec
     except ImportError as error:
-        refuse(
-            "it has no msgspec that it can import ({}); install it there: {} -m pip install msgspec".format(
-                error, sys.executable
-            )
-        )
+        refuse(f"it has no msgspec that it can import ({error}); install it there: {remedy}")
     else:
-        parts = str(getattr(msgspec, "__version__", "0")).split(".")
-        if tuple(int(part) if part.isdigit() else 0 for part in parts[:2]) < (0, 20):
-            refuse(
-                "its msgspec is {}, and 0.20 is needed; update it there: {} -m pip install -U msgspec".format(
-                    msgspec.__version__, sys.executable
-                )
-            )
+        version = str(getattr(msgspec, "__version__", "0"))
+        if tuple(int(part) if part.isdigit() else 0 for part in version.split(".")[:2]) < (0, 20):
+            refuse(f"its msgspec is {version}, and 0.20 is needed; update it there: {remedy}")
 
 
-def refuse(why):  # type: (str) -> None
+def refuse(why: str) -> None:
     """End this interpreter with the reason."""
     sys.stderr.write(why + "\n")
     sys.stderr.flush()
