@@ -39,6 +39,7 @@ TABLES: dict[str, keys.Keys] = {
     "work_queues.energy_usage": keys.WORK_QUEUE,
     "work_pools.default": keys.INLINE_POOL,
     "work_pools.process": keys.PROCESS_POOL,
+    "work_pools.cluster": keys.DASK_POOL,
 }
 KEYS = [(table, key) for table, found in TABLES.items() for key in found.values()]
 
@@ -86,7 +87,7 @@ def test_the_sample_tells_no_key_that_is_not_there() -> None:
 def test_the_sample_with_every_comment_taken_off_still_loads(tmp_path: Path) -> None:
     """Defaults and examples are values that are taken."""
     text = (SAMPLES / "tidemill.toml").read_text()
-    text = re.sub(r"(?m)^# (\[deployments\.orders\]|\[blocks\.[a-z]+\]|[a-z_]+ = )", r"\1", text)
+    text = re.sub(r"(?m)^# (\[deployments\.orders\]|\[(blocks|work_pools)\.[a-z]+\]|[a-z_]+ = )", r"\1", text)
     text = text.replace('work_queue = "energy_usage"', "").replace('credential = "orders-token"', 'env = "TOKEN"')
     text = text.replace("# anchor", "anchor")
     text = re.sub(r"(?m)^project = .*$", "", text)  # stands instead of python
@@ -124,7 +125,8 @@ def test_the_defaults_told_are_the_defaults_taken(table: keys.Keys, kind: type[m
         "retry_jitter": retry.jitter,
         "retry_after_max": retry.cap,
     }
-    factories = {"parameters": {}, "env": {}, "flows": Path("flows")}  # made anew each time; beside the file
+    # Made anew each time; beside the file.
+    factories = {"parameters": {}, "env": {}, "resources": {}, "tls": {}, "flows": Path("flows")}
     for key in table.values():
         if key.default is None:
             continue

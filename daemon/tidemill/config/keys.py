@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from tidemill.config import kinds
+from tidemill.config import dask_kinds, kinds
 from tidemill.config.kinds import Kind
 from tidemill.config.settings import LogFormat, LogLevel
 from tidemill.core.builtins import SHORT_FORMS
@@ -425,6 +425,13 @@ _POOL = (
     Key(name="paused", kind=kinds.flag(), default="false", help="true: nothing starts in it"),
     Key(name="description", kind=kinds.text(empty=True), example='"What it is for"', help="for people"),
 )
+_GRACE = Key(
+    name="grace",
+    kind=kinds.duration(zero=True),
+    example='"15s"',
+    unit="duration",
+    help="process and dask pools: how long a run that is told to end may take; absent: half of [daemon] grace_period",
+)
 INLINE_POOL = _keys(
     Key(
         name="type",
@@ -469,15 +476,55 @@ PROCESS_POOL = _keys(
         unit="processes",
         help="process pools: children that wait ready, so that a run starts sooner",
     ),
-    Key(
-        name="grace",
-        kind=kinds.duration(zero=True),
-        example='"15s"',
-        unit="duration",
-        help="process pools: how long a run that is told to end may take; absent: half of [daemon] grace_period",
-    ),
+    _GRACE,
 )
-WORK_POOL = {**PROCESS_POOL, **INLINE_POOL}
+DASK_POOL = _keys(
+    Key(
+        name="type",
+        kind=kinds.choice(PoolType),
+        example='"dask"',
+        help='dask: on the workers of a Dask cluster that is there already; needs: pip install "tidemill[dask]"',
+    ),
+    *_POOL,
+    Key(
+        name="address",
+        kind=dask_kinds.scheduler(),
+        example='"tcp://10.0.0.5:8786"',
+        help="dask pools: the scheduler's",
+    ),
+    Key(
+        name="workers",
+        kind=kinds.texts('write names or addresses of workers: ["big-one"]', unique=True),
+        default="[]",
+        help="dask pools: names or addresses of the workers that may be used; empty: all",
+    ),
+    Key(
+        name="resources",
+        kind=dask_kinds.resources(),
+        default="{}",
+        help="dask pools: what a run needs of the resources that workers were started with: { GPU = 1 }",
+    ),
+    Key(
+        name="tls",
+        kind=dask_kinds.certificates(),
+        default="{}",
+        help="dask pools: paths of ca, cert and key, where the scheduler's address begins with tls://",
+    ),
+    Key(
+        name="lease",
+        kind=kinds.duration(),
+        default='"10m"',
+        unit="duration",
+        help="dask pools: how long the scheduler may be out of reach before its runs count as crashed",
+    ),
+    _GRACE,
+)
+WORK_POOL = {**PROCESS_POOL, **DASK_POOL, **INLINE_POOL}
+POOLS: Mapping[PoolType, Keys] = {
+    PoolType.INLINE: INLINE_POOL,
+    PoolType.PROCESS: PROCESS_POOL,
+    PoolType.DASK: DASK_POOL,
+}
 
 CONCURRENCY_LIMIT = _keys(
     Key(

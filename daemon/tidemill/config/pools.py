@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import importlib.util
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from tidemill.config.faults import Faults, show
-from tidemill.config.keys import INLINE_POOL, INTERPRETER, LIMITS, PROCESS_POOL, WORK_POOL
+from tidemill.config.keys import INTERPRETER, LIMITS, POOLS, WORK_POOL
 from tidemill.config.keys import PROCESS as PROCESS_KEYS
 from tidemill.config.tables import Entry, read_keys
 from tidemill.core.deployments import Deployment, FlowKind, Limits, PoolType, WorkPool
@@ -22,13 +24,28 @@ def read_pool(name: str, entry: Entry, faults: Faults) -> WorkPool:
     """Return the pool in ``entry``. One called "process" is a process pool unless it says otherwise."""
     values = read_keys(entry, WORK_POOL, faults)
     kind = values.setdefault("type", PoolType.PROCESS if name == PROCESS else PoolType.INLINE)
-    own = PROCESS_POOL if kind == PoolType.PROCESS else INLINE_POOL
-    for key in values.keys() & WORK_POOL.keys() - own.keys():
+    for key in values.keys() & WORK_POOL.keys() - POOLS[kind].keys():
         faults.warn(
             entry.document, (*entry.path, key), f"has no effect in {_article(kind)} pool", "delete it", at_key=True
         )
     take_process(entry, values, faults)
+    if kind == PoolType.DASK:
+        _check_dask(entry, values, faults)
     return WorkPool(name=name, **values)
+
+
+def _check_dask(entry: Entry, values: Mapping[str, Any], faults: Faults) -> None:
+    if importlib.util.find_spec("distributed") is None:
+        problem = '"dask" needs the package distributed, which is not installed'
+        faults.add(entry.document, (*entry.path, "type"), problem, 'run: pip install "tidemill[dask]"')
+    if "address" not in entry.value:
+        problem = "lacks address: a dask pool is a Dask scheduler that runs already"
+        faults.add(entry.document, entry.path, problem, 'add address = "tcp://HOST:8786"')
+    elif "address" in values and values["address"].startswith("tls:") != bool(entry.value.get("tls")):
+        told = "tls:// in address and the table tls go together"
+        faults.add(
+            entry.document, (*entry.path, "address"), told, "write tls = { ca = …, cert = …, key = … }, or tcp://"
+        )
 
 
 def take_process(entry: Entry, values: dict[str, Any], faults: Faults) -> None:

@@ -54,6 +54,7 @@ class SecretRef(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, f
 class PoolType(enum.StrEnum):
     INLINE = "inline"  # the daemon's own event loop; sync code in a thread
     PROCESS = "process"  # one child process a run
+    DASK = "dask"  # the workers of an existing Dask cluster
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -119,3 +120,9 @@ class WorkPool(msgspec.Struct, frozen=True, kw_only=True):
     env: dict[str, str] = msgspec.field(default_factory=dict)
     spares: int = 2  # children ready before a run comes
     grace: timedelta | None = None  # how long a run may take to end when told to; None: half of the daemon's
+    # Dask pools:
+    address: str | None = None  # of the scheduler
+    workers: tuple[str, ...] = ()  # names or addresses of those that may be used; empty: all
+    resources: dict[str, float] = msgspec.field(default_factory=dict)  # what a run needs of what workers say they have
+    tls: dict[str, str] = msgspec.field(default_factory=dict)  # paths of ca, cert and key
+    lease: timedelta = timedelta(minutes=10)  # how long the scheduler may be out of reach before its runs are given up

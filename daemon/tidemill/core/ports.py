@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import msgspec
 
@@ -124,6 +124,32 @@ class Runner(Protocol):
 
     async def aclose(self) -> None:
         """Give back what the runner holds. Attempts still running have been cancelled before."""
+        ...
+
+
+class Detached(Exception):  # noqa: N818 - nothing went wrong
+    """The runner lets go of an attempt that goes on elsewhere; a later daemon adopts it."""
+
+
+@runtime_checkable
+class RemoteRunner(Runner, Protocol):
+    """A runner on other machines: it may be out of reach, and what it runs outlives the daemon."""
+
+    def start(self, changed: Callable[[], None]) -> None:
+        """Come within reach; ``changed`` is called, on the loop, whenever ``problem`` is another one."""
+        ...
+
+    @property
+    def problem(self) -> str | None:
+        """Why nothing can be started now, in words; None: it can."""
+        ...
+
+    async def adopt(self, job: Job, recorder: Recorder, cancellation: Cancellation) -> Outcome:
+        """Go on with an attempt that an earlier daemon began. Call it before :meth:`start`; else like :meth:`run`."""
+        ...
+
+    def detach(self) -> None:
+        """Let go of every attempt, as the daemon stops: :meth:`run` and :meth:`adopt` raise Detached."""
         ...
 
 
