@@ -53,6 +53,10 @@ class InterpreterError(TidemillError):
     """An interpreter cannot run flows. The text says why, and what helps."""
 
 
+class NoChildError(TidemillError):
+    """A fork server that works has no child for a run, just now. The text says why."""
+
+
 class Ended(msgspec.Struct, frozen=True):
     """How a child ended. ``status`` is its wait status; None: its fork server died, which ``why`` tells."""
 
@@ -166,7 +170,10 @@ class Nursery:
             await asyncio.wait([child.spawned for child in coming])
 
     async def take(self) -> Child:
-        """Return a child that waits for its job. Raises :class:`InterpreterError`. Whoever takes it, closes it."""
+        """Return a child that waits for its job. Whoever takes it, closes it.
+
+        Raises :class:`InterpreterError` and :class:`NoChildError`.
+        """
         server = await self._running()
         child = server.spares.pop(0) if server.spares else self._spawn(server)
         if self._refilling is None and self._wanted:
@@ -177,7 +184,7 @@ class Nursery:
         except TimeoutError:
             server.process.kill()
             child.close()
-            raise InterpreterError(f"{self.python}: its fork server does not answer") from None
+            raise NoChildError(f"the fork server of {self.python} does not answer") from None
         except BaseException:
             child.kill()
             child.close()
@@ -317,7 +324,7 @@ class Nursery:
         del server.children[word.number]
         if isinstance(word, Refused):
             child.hand_over()
-            child.spawned.set_exception(InterpreterError(f"{self.python}: {word.error}"))
+            child.spawned.set_exception(NoChildError(word.error))
             child.spawned.exception()  # a spare's is nobody's
             ended = Ended(status=None, why=word.error)
         else:
@@ -358,7 +365,7 @@ class Nursery:
         for child in server.children.values():
             if not child.spawned.done():
                 child.hand_over()
-                child.spawned.set_exception(InterpreterError(f"{self.python}: {why}"))
+                child.spawned.set_exception(NoChildError(why))
                 child.spawned.exception()
             self._has_ended(server, child, Ended(status=None, why=why))
         server.children = {}

@@ -27,7 +27,7 @@ from tidemill.errors import StoreUnavailableError, TidemillError
 from tidemill.flows import process_table
 from tidemill.runners import exits, limits, protocol
 from tidemill.runners.cgroups import Cgroups
-from tidemill.runners.nursery import Child, Ended, InterpreterError, Nursery
+from tidemill.runners.nursery import Child, Ended, InterpreterError, NoChildError, Nursery
 from tidemill.runners.outcomes import stopped, timed_out
 from tidemill.runners.output import Output
 from tidemill.runners.protocol import Ask, Cancel, Done, Flush, Flushed, Hello, Limit, Packets, ProtocolError, Start
@@ -98,6 +98,8 @@ class ProcessRunner:
             child = await self._nursery(python).take()
         except InterpreterError as error:
             return Outcome(type=StateType.FAILED, name="Failed", message=str(error), retriable=False)
+        except NoChildError as error:
+            return _crashed(str(error))
         if cancellation.reason is not None:  # said while we waited for the child
             child.kill()
             child.close()
