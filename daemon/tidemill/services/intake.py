@@ -40,7 +40,7 @@ class Reporter(Protocol):
         """Whether the attempt has ended and nothing of it is taken any more."""
         ...
 
-    def dropped_task(self) -> None:
+    def dropped_task(self, task: TaskRun) -> None:
         """Count a task run that was not kept."""
         ...
 
@@ -107,7 +107,7 @@ class Intake:
                 self._tasks[task.id] = (run, task)
             return
         if len(self._tasks) >= MOST_TASKS:
-            reporter.dropped_task()
+            reporter.dropped_task(task)
             return
         self._tasks[task.id] = (run, task)
         if self._timer is None:

@@ -165,6 +165,7 @@ class DaemonRecorder:
         if self._dropped_tasks:
             text = f"{self._dropped_tasks} task runs were not kept: more than the database could take"
             house.intake.put(self, self.run, house.dropped(self.run, text))
+            house.intake.drain()
         if self._told_tasks:
             await self._tasks_sent()
         problem = None
@@ -223,8 +224,9 @@ class DaemonRecorder:
         """Return ``{"value": …}`` of an earlier result of a task; None where there is none."""
         return await self._house.find_cached(key)
 
-    def dropped_task(self) -> None:
+    def dropped_task(self, task: TaskRun) -> None:
         """Count a task run that was not kept."""
+        self._open_tasks.pop(task.id, None)
         self._dropped_tasks += 1
 
     # -- one kind at a time ------------------------------------------------------------------------------------------
@@ -342,19 +344,19 @@ class RecorderHouse:
 
     def task_run(self, run: FlowRun, report: TaskReport) -> TaskRun:
         """Return a task run as it is kept. Raises ValueError."""
-        state, name = report.state, report.name
         try:
-            size = len(msgspec.json.encode(report))
+            raw = msgspec.json.encode(report)
         except (TypeError, ValueError, RecursionError) as error:
-            raise ValueError(f"task run {name[:80]!r} cannot be kept: {error}") from None
+            raise ValueError(f"task run {report.name[:80]!r} cannot be kept: {error}") from None
+        redactor = self.redactor
+        # One search over the whole report, in which nearly always nothing is found.
+        if not redactor.empty and (redactor.has_short or redactor.holds_secret(raw.decode())):
+            report = _masked(report, redactor)
+        state, name = report.state, report.name
         if len(report.id) != UUID_LENGTH or report.state_number < 1 or report.attempt < 0 or not state.name:
             raise ValueError(f"task run {name[:80]!r} has no UUID, or numbers or a state that cannot be")
-        if size > LONGEST_TEXT:  # what is short as a whole has no long part
+        if len(raw) > LONGEST_TEXT:  # what is short as a whole has no long part
             state, name = bounded(state), cut(name, LONGEST_TEXT)
-        if not self.redactor.empty:
-            name = self.redactor.text(name)
-            message = self.redactor.text(state.message) if state.message is not None else None
-            state = replace(state, message=message, data=self.redactor.value(state.data))
         return TaskRun(
             id=report.id,
             run=run.seq,
@@ -470,6 +472,23 @@ class RecorderHouse:
 def cut(text: str, most: int) -> str:
     """Return a text that is not longer than wanted, and says what was cut."""
     return text if len(text) <= most else f"{text[:most]} … [{len(text) - most} characters cut]"
+
+
+def _masked(report: TaskReport, redactor: Redactor) -> TaskReport:
+    state, text = report.state, redactor.text
+    return replace(
+        report,
+        name=text(report.name),
+        task_key=text(report.task_key),
+        dynamic_key=text(report.dynamic_key),
+        tags=tuple(text(tag) for tag in report.tags),
+        cache_key=None if report.cache_key is None else text(report.cache_key),
+        state=replace(
+            state,
+            message=None if state.message is None else text(state.message),
+            data=redactor.value(state.data),
+        ),
+    )
 
 
 def bounded(state: State) -> State:
