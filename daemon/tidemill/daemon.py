@@ -17,10 +17,10 @@ import socket
 import sys
 import threading
 import traceback
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from tidemill import __version__, systemd
 from tidemill.api import documents, places, sockets
@@ -51,6 +51,7 @@ from tidemill.telemetry.redaction import Redactor
 # With one busy thread each hand-over of the interpreter lock takes up to this long; Python's default is ten times it.
 SWITCH_INTERVAL_S = 0.0005
 STATUS_S = 10.0
+WIND_DOWN_S = 1.0  # for each part of what is left when all is recorded and closed
 
 logger = logging.getLogger("tidemill")
 
@@ -84,6 +85,7 @@ def run(config: Path, state_dir: Path | None, strict: bool, environ: Mapping[str
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     bound: list[socket.socket] = []
     code, told = EXIT_FAILED, ""
+    daemon = None
     try:
         control = sockets.bind_control(control_path)
         bound.append(control)
@@ -102,7 +104,7 @@ def run(config: Path, state_dir: Path | None, strict: bool, environ: Mapping[str
             strict=strict,
         )
         try:
-            code = asyncio.run(daemon.live())
+            code = _run(daemon)
         finally:
             sockets.remove(control_path, control)
         return code
@@ -114,7 +116,8 @@ def run(config: Path, state_dir: Path | None, strict: bool, environ: Mapping[str
             each.close()
         lock.release()
         log.close()
-        _leave_if_threads_stay(code, told)
+        if _threads_stay() or (daemon is not None and not daemon.wound_down):
+            _leave(code, told)
 
 
 def _configuration(
@@ -172,6 +175,7 @@ class Daemon:
         self._ids = Ids(random.Random(Ids().random.getrandbits(128)))  # noqa: S311
         self._notifier = systemd.Notifier(environ)
         self._lag = LagMonitor(clock=self._clock, redact=redactor.text)
+        self.wound_down = True  # False: code that heeds no cancellation is still on the loop
         self._stop = asyncio.Event()
         self._hurry = asyncio.Event()
         self._listen_to_signals()
@@ -439,18 +443,50 @@ def _address(each: socket.socket) -> str:
     return f"http://{host}:{name[1]}"
 
 
-def _leave_if_threads_stay(code: int, told: str) -> None:
-    """End the process where code of an abandoned run still holds a thread: Python would wait for it for ever.
+def _run(daemon: Daemon) -> int:
+    """As ``asyncio.run``, which would wait for ever for code of an abandoned run that swallows its cancellation."""
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    try:
+        return loop.run_until_complete(daemon.live())
+    finally:
+        daemon.wound_down = loop.run_until_complete(_wind_down())
+        if daemon.wound_down:
+            loop.close()
+        asyncio.set_event_loop(None)
+
+
+async def _wind_down() -> bool:
+    """End what is left on the loop; say whether all of it has ended in time."""
+    left = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in left:
+        task.cancel()
+    ending: list[Awaitable[object]] = [asyncio.gather(*left, return_exceptions=True)]
+    loop = asyncio.get_running_loop()
+    ending += [loop.shutdown_asyncgens(), loop.shutdown_default_executor()]
+    for each in ending:
+        _, pending = await asyncio.wait({asyncio.ensure_future(each)}, timeout=WIND_DOWN_S)
+        if pending:
+            return False
+    return True
+
+
+def _threads_stay() -> bool:
+    """Say whether code of an abandoned run still holds a thread: Python would wait for it for ever."""
+    ours = threading.main_thread()
+    return any(thread is not ours and not thread.daemon and thread.is_alive() for thread in threading.enumerate())
+
+
+def _leave(code: int, told: str) -> NoReturn:
+    """End the process here and now.
 
     What the command line would have done is done before: ``told``, why it ended, goes to standard error.
     """
-    ours = threading.main_thread()
-    if any(thread is not ours and not thread.daemon and thread.is_alive() for thread in threading.enumerate()):
-        error = sys.exc_info()[1]
-        if told:
-            os.write(2, f"tidemill: {told}\n".encode(errors="replace"))
-        elif error is not None:
-            traceback.print_exception(error)
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
+    error = sys.exc_info()[1]
+    if told:
+        os.write(2, f"tidemill: {told}\n".encode(errors="replace"))
+    elif error is not None:
+        traceback.print_exception(error)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)

@@ -7,7 +7,6 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-
 from daemons import Daemon, alive, pids_in, until
 
 pytestmark = pytest.mark.slow
@@ -112,12 +111,12 @@ def test_over_kills_the_schedule_is_neither_doubled_nor_lost(make: Make, tmp_pat
         """)
     for _ in range(3):
         daemon.start()
-        done = len([run for run in daemon.runs() if run["state"] == "COMPLETED"])
-        until(lambda: len([r for r in daemon.runs() if r["state"] == "COMPLETED"]) >= done + 2, "two more have run")  # noqa: B023
+        wanted = len(daemon.completed()) + 2
+        until(lambda: len(daemon.completed()) >= wanted, "two more have run")  # noqa: B023
         daemon.kill()
     daemon.start()
-    done = len([run for run in daemon.runs() if run["state"] == "COMPLETED"])
-    until(lambda: len([r for r in daemon.runs() if r["state"] == "COMPLETED"]) >= done + 2, "two more have run")
+    wanted = len(daemon.completed()) + 2
+    until(lambda: len(daemon.completed()) >= wanted, "two more have run")
     assert daemon.stop() == 0
     ended = [run for run in daemon.runs() if run["state"] in ("COMPLETED", "CRASHED")]
     dues = [run["due"] for run in ended]

@@ -278,7 +278,7 @@ def test_fires_that_could_not_be_planned_for_hours_follow_catch_up(tmp_path: Pat
         async with world.daemon(text) as house:
             await world.until(NOON + minutes(5.5))
             world.disk.full()
-            await world.until(NOON + minutes(180.5))
+            await world.until(NOON + minutes(65.5))
             world.disk.well()
             await world.wait(minutes(5))
             assert house.store.degraded is None
@@ -292,7 +292,7 @@ def test_fires_that_could_not_be_planned_for_hours_follow_catch_up(tmp_path: Pat
             dues = {run.due for run in runs}
             for fire in await world.skipped(house):
                 dues |= {fire.first + minutes(count) for count in range(fire.count)}
-            assert dues >= {NOON + minutes(count) for count in range(1, 185)}
+            assert dues >= {NOON + minutes(count) for count in range(1, 70)}
 
     play(tmp_path, main)
 
