@@ -54,6 +54,7 @@ class InlineRunner:
         clock: Clock,
         grace: timedelta,
         lag: LagMonitor | None = None,
+        generation: Generation | None = None,
     ) -> None:
         self.pool = pool
         self.lag = lag
@@ -62,7 +63,7 @@ class InlineRunner:
         self._threads = threads
         self._clock = clock
         self._grace_s = grace.total_seconds()
-        self._generation: Generation | None = None
+        self._generation = generation  # None: made with the first flow
         self._prepared: dict[str, _Prepared] = {}  # by entrypoint
         self._left: dict[tuple[str, int], asyncio.Task[Outcome]] = {}
 
@@ -138,7 +139,7 @@ class InlineRunner:
     async def _in_thread(
         self, flow: FlowDefinition, run: Callable[[FlowDefinition, RunContext], Outcome], context: RunContext
     ) -> Outcome | None:
-        result = await self._threads.run(partial(_contained, flow, run, context))
+        result: Outcome | _Raised | None = await self._threads.run(partial(_contained, flow, run, context))
         if isinstance(result, _Raised):
             raise result.error
         return result
