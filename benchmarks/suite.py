@@ -8,7 +8,7 @@ from concurrent.futures import ProcessPoolExecutor
 
 from benchmarks.figures import Figure
 
-NAMES = ("throughput", "lateness", "store_groups", "inline_overhead", "startup", "http", "history")
+NAMES = ("throughput", "lateness", "store_groups", "inline_overhead", "process_start", "startup", "http", "history")
 
 
 def measured(name: str, quick: bool) -> tuple[str, list[Figure]]:
