@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
+import functools
+import itertools
 import os
+import random
 import sys
+import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -13,12 +18,14 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from dask_cluster import DaskCluster
 from fakes import FakeClock
 from tidemill.clock import SystemClock
 from tidemill.core.deployments import FlowKind, FlowRef, Limits, WorkPool
 from tidemill.core.ports import Cancellation, Job, Outcome, Runner
 from tidemill.core.reports import ArtifactReport, LogReport, Report
 from tidemill.flows.builtins import builtins
+from tidemill.runners.dask import DaskRunner
 from tidemill.runners.inline import InlineRunner
 from tidemill.runners.process import ProcessRunner
 from tidemill.runners.threads import PoolThreads
@@ -153,15 +160,54 @@ def process(grace: float, threads: int = 0, flows_dir: Path = CASES, **pool: Any
     )
 
 
+class OneKeyEach(DaskRunner):
+    """Tests call every run "run-1"; to Dask a key is one task, for as long as anybody remembers it."""
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self._numbers = itertools.count()
+
+    def key(self, job: Job) -> str:
+        return f"{super().key(job)}-{next(self._numbers)}"
+
+
+@functools.cache
+def cluster() -> DaskCluster:
+    """One cluster for all that runs in this process, from the first test that asks for it to the end."""
+    folder = tempfile.TemporaryDirectory(prefix="tidemill-dask-")
+    found = DaskCluster(Path(folder.name)).start("one", "two")
+    atexit.register(folder.cleanup)
+    atexit.register(found.stop)
+    return found
+
+
+def dask(grace: float, threads: int = 0, flows_dir: Path = CASES, **pool: Any) -> Runner:
+    return OneKeyEach(
+        pool=WorkPool(name="cluster", type="dask", **{"address": cluster().address, **pool}),
+        flows_dir=flows_dir,
+        mailbox="tidemill-conformance",
+        boot="boot-1",
+        clock=SystemClock(),
+        grace=timedelta(seconds=grace),
+        source=random.Random(7),
+    )
+
+
 # Every implementation of the Runner port stands here, and the conformance suite holds each to the same rules.
-RUNNERS: dict[str, Callable[..., Runner]] = {"inline": inline, "process": process}
+RUNNERS: dict[str, Callable[..., Runner]] = {"inline": inline, "process": process, "dask": dask}
+# Those that need child processes on loopback.
+MARKS = {"dask": [pytest.mark.slow, pytest.mark.network]}
 
 
 # A runner serves all tests of a file: a fork server is not to be started for each. So their loop is the file's, too:
 # pytestmark = pytest.mark.asyncio(loop_scope="module").
 
 
-@pytest_asyncio.fixture(params=sorted(RUNNERS), scope="module", loop_scope="module")
+@pytest_asyncio.fixture(
+    params=[pytest.param(name, marks=MARKS.get(name, ())) for name in sorted(RUNNERS)],
+    scope="module",
+    loop_scope="module",
+)
 async def runner(request: pytest.FixtureRequest) -> AsyncIterator[Runner]:
     """A runner that has imported the cases, with a grace that is too long to be waited for."""
     runner = RUNNERS[request.param](grace=60, threads=4)

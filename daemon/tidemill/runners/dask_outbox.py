@@ -28,7 +28,14 @@ MAX_BYTES = (
 )  # of letters that wait: beyond it lines are dropped, and beyond four times of it everything
 BATCH_BYTES = 2 * 1024 * 1024  # that leave together
 
-_ENCODER = msgspec.json.Encoder()
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, str):  # of a kind of its own, such as an artifact's id
+        return str(value)
+    raise TypeError(f"{type(value).__name__} is no JSON")
+
+
+_ENCODER = msgspec.json.Encoder(enc_hook=_plain)
 
 
 class Outbox:
