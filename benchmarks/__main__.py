@@ -14,6 +14,7 @@ from pathlib import Path
 from benchmarks.figures import Figure, table
 from benchmarks.suite import NAMES, measured_apart
 
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="What tidemill costs, beside its floors.")
     parser.add_argument("--only", metavar="NAME", action="append", choices=NAMES, help=f"one of: {', '.join(NAMES)}")

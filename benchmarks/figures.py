@@ -15,8 +15,8 @@ WIDTH = 100
 class Figure(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One measured figure. ``target`` is "< 10", "≥ 2500" or empty where none is set.
 
-    ``floor`` is the least (or most) that the machine gave in the same run, in the same unit, with nothing of tidemill in
-    the way; ``ratio`` is ``value / floor``. ``peers`` are others' figures, ``note`` what else belongs to it.
+    ``floor`` is the least (or most) that the machine gave in the same run, in the same unit, with nothing of tidemill
+    in the way; ``ratio`` is ``value / floor``. ``peers`` are others' figures, ``note`` what else belongs to it.
     """
 
     name: str

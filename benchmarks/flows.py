@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from tidemill.sdk.context import current
+from tidemill.sdk.context import run_context
 
 started: list[float] = []  # seconds after the time each run was to start
 
@@ -15,4 +15,4 @@ async def nothing() -> None:
 
 async def note() -> None:
     now = time.time()
-    started.append(now - current.get().job.expected_start.timestamp())
+    started.append(now - run_context().job.expected_start.timestamp())

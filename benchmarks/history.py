@@ -38,11 +38,17 @@ COUNT = "/api/flow_runs/count"
 def configuration() -> str:
     """Return the configuration whose deployments the history is of; they have no schedules."""
     tables = [f'[deployments.job-{number:02}]\nflow = "benchmarks.flows:nothing"\n' for number in range(DEPLOYMENTS)]
-    return "\n".join([TWO_FLOWS, '[retention]\nkeep = "forever"\nkeep_runs_per_deployment = "unlimited"\nmax_database_size = "100GB"\n', *tables])
+    return "\n".join(
+        [
+            TWO_FLOWS,
+            '[retention]\nkeep = "forever"\nkeep_runs_per_deployment = "unlimited"\nmax_database_size = "100GB"\n',
+            *tables,
+        ]
+    )
 
 
 def fill(path: Path, count: int) -> None:
-    """Write ``count`` finished runs with four states each into a store that is closed, as if they had come one by one."""
+    """Write ``count`` finished runs with four states each into a closed store, as if they had come one by one."""
     ids, source = Ids(random.Random(2)), random.Random(3)
     first = to_us(CLOCK.now()) - (count + 10) * APART_US
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
@@ -69,7 +75,11 @@ def fill(path: Path, count: int) -> None:
             when = CLOCK.now() - timedelta(microseconds=(count + 10 - number) * APART_US)
             run = (now, ids.new(when), ids.name(), route + 1 + job, 1000 + job, due, due, end, name, 4, 1, owner)
             run += (due - 60_000_000, began, began + spent, spent, tags)
-            states = [(now, 1, None, 0, None, due - 60_000_000), (now, 2, 0, 1, None, began), (now, 3, 1, 2, None, began)]
+            states = [
+                (now, 1, None, 0, None, due - 60_000_000),
+                (now, 2, 0, 1, None, began),
+                (now, 3, 1, 2, None, began),
+            ]
             return run, [*states, (now, 4, 2, end, name, began + spent)]
 
         numbers = iter(range(count))

@@ -119,10 +119,10 @@ def measure(quick: bool) -> list[Figure]:
         with process.daemon(path, port) as running:
             for _ in range(rounds):
                 floors.append(floor(seconds))
-                for request in found:
+                for request, speeds in found.items():
                     before = running.cpu_s()
                     speed = asyncio.run(ask(port, request, seconds))
-                    found[request].append(speed)
+                    speeds.append(speed)
                     cpu[request].append((running.cpu_s() - before) / (speed * seconds) * 1e6)
     return [
         Figure(

@@ -72,7 +72,9 @@ async def _measure(runs: int, rounds: int) -> list[Figure]:
         await runner.aclose()
     floor = min(floors)
     return [
-        Figure(name="an async no-op flow", value=min(plain), unit="µs", floor=floor, note="floor: a bare task, awaited"),
+        Figure(
+            name="an async no-op flow", value=min(plain), unit="µs", floor=floor, note="floor: a bare task, awaited"
+        ),
         Figure(name="  with a timeout", value=min(with_timeout), unit="µs", floor=floor),
         Figure(name="  what the runner adds to the task", value=min(plain) - floor, unit="µs", target="< 30"),
     ]

@@ -31,7 +31,9 @@ async def at_once(rig: Rig, rounds: int) -> list[list[float]]:
     return found
 
 
-def figures_of(title: str, rounds: list[list[float]], floors: list[list[float]], peers: str, most_ms: int) -> list[Figure]:
+def figures_of(
+    title: str, rounds: list[list[float]], floors: list[list[float]], peers: str, most_ms: int
+) -> list[Figure]:
     """Return the median round's p50 and latest start."""
 
     def over(values: list[list[float]], of: Callable[[list[float]], float]) -> float:
@@ -76,8 +78,9 @@ async def _measure(directory: Path, quick: bool) -> list[Figure]:
             unit="ms",
             target=f"≤ {2 + commit_ms:.1f}",
             floor=commit_ms,
-            note="target: 2 ms and one commit, which is the floor: a bare loop that wakes, commits in a thread and is back",
-            peers="others, p50: APScheduler 4–7 (no history), SAQ 3–8, Procrastinate 8–29, Prefect 130–210, DBOS 527–1,051",
+            note="target: 2 ms and one commit, which is the floor: a bare loop that wakes and commits in a thread",
+            peers="others, p50: APScheduler 4-7 (no history), SAQ 3-8, Procrastinate 8-29, Prefect 130-210, "
+            "DBOS 527-1,051",
         ),
         Figure(
             name="one run on an idle daemon, p99",
@@ -85,7 +88,7 @@ async def _measure(directory: Path, quick: bool) -> list[Figure]:
             unit="ms",
             target="< 10",
             floor=1000 * percentile(least, 99),
-            note=f"{count} runs 31 ms apart; the earliest {1000 * min(single):.2f} ms late, the latest {1000 * max(single):.1f}",
+            note=f"{count} runs 31 ms apart; from {1000 * min(single):.2f} to {1000 * max(single):.1f} ms",
             peers="others, worst: Prefect 4,740, and up to 430 early",
         ),
         *figures_of(

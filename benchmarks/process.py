@@ -42,6 +42,11 @@ def free_port() -> int:
         return port
 
 
+def environment(**more: str) -> dict[str, str]:
+    """Return the environment as a person's shell has it: Python keeps what it compiled."""
+    return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"} | more
+
+
 class Daemon:
     """A running daemon. ``ready_s``: from its start until it says READY to systemd's socket."""
 
@@ -80,10 +85,16 @@ def daemon(path: Path, port: int) -> Iterator[Daemon]:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as heard, (path.parent / "log").open("wb") as log:
         heard.bind(str(notify))
         heard.settimeout(READY_WITHIN_S)
-        command = [Path(sys.executable).with_name("tidemill"), "start", path, "--state-dir", path.parent / "state"]
+        command = [
+            str(Path(sys.executable).with_name("tidemill")),
+            "start",
+            str(path),
+            "--state-dir",
+            str(path.parent / "state"),
+        ]
         started = time.perf_counter()
         process = subprocess.Popen(
-            command, stdout=log, stderr=subprocess.STDOUT, env={**os.environ, "NOTIFY_SOCKET": str(notify)}
+            command, stdout=log, stderr=subprocess.STDOUT, env=environment(NOTIFY_SOCKET=str(notify))
         )
         try:
             try:
@@ -106,7 +117,7 @@ def daemon(path: Path, port: int) -> Iterator[Daemon]:
 def bare_start_s() -> float:
     """Return how long Python takes to start and import what no daemon of this kind can do without."""
     started = time.perf_counter()
-    subprocess.run([sys.executable, "-c", FOR_BARE], check=True)
+    subprocess.run([sys.executable, "-c", FOR_BARE], check=True, env=environment())
     return time.perf_counter() - started
 
 

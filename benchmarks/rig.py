@@ -1,9 +1,10 @@
-"""A daemon's services on a database of their own, as the daemon builds them, without its process, signals and sockets."""
+"""A daemon's services on a database of their own, as the daemon builds them, without process, signals and sockets."""
 
 from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import os
 import random
 import sys
@@ -21,15 +22,11 @@ from tidemill.config import load
 from tidemill.core.events import Event, RunChanged
 from tidemill.core.runs import FlowRun
 from tidemill.core.states import State, StateType
-from tidemill.daemon import SWITCH_INTERVAL_S
+from tidemill.daemon import SWITCH_INTERVAL_S, Daemon
 from tidemill.flows.builtins import builtins
 from tidemill.ids import Ids
-from tidemill.runners.inline import InlineRunner
-from tidemill.runners.threads import PoolThreads
-from tidemill.services.catalogue import Catalogue
 from tidemill.services.house import House
-from tidemill.services.recorder import RecorderHouse
-from tidemill.store import Store, catalogue, instance, runs
+from tidemill.store import Store, catalogue
 from tidemill.telemetry.logs import setup
 from tidemill.telemetry.redaction import Redactor
 
@@ -50,28 +47,42 @@ def folder() -> Iterator[Path]:
         yield Path(name)
 
 
+class Trouble(logging.Handler):
+    """Fails the benchmark where the daemon would only say in its log that something went wrong."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.rig: Rig | None = None
+
+    def emit(self, record: logging.LogRecord) -> None:
+        ended = self.rig.awaited if self.rig is not None else None
+        if ended is not None and not ended.done():
+            cause = record.exc_info[1] if record.exc_info else None
+            ended.set_exception(RuntimeError(f"{record.getMessage()}: {cause!r}"))
+
+
 class Rig:
     """The running services, and what the benchmarks do with them."""
 
     def __init__(self, house: House, ids: Ids) -> None:
         self.house = house
         self.ids = ids
-        self._awaited = 0
-        self._ended: asyncio.Future[None] | None = None
+        self._left = 0
+        self.awaited: asyncio.Future[None] | None = None
         house.bus.listen(self._hear)
 
     def _hear(self, events: Sequence[Event]) -> None:
-        if self._ended is None:
+        if self.awaited is None:
             return
-        self._awaited -= sum(isinstance(each, RunChanged) and each.run.state.is_terminal for each in events)
-        if self._awaited <= 0 and not self._ended.done():
-            self._ended.set_result(None)
+        self._left -= sum(isinstance(each, RunChanged) and each.run.state.is_terminal for each in events)
+        if self._left <= 0 and not self.awaited.done():
+            self.awaited.set_result(None)
 
     def ended(self, count: int) -> asyncio.Future[None]:
         """Return a future of the moment when ``count`` more runs have ended, durably."""
-        self._awaited = count
-        self._ended = asyncio.get_running_loop().create_future()
-        return self._ended
+        self._left = count
+        self.awaited = asyncio.get_running_loop().create_future()
+        return self.awaited
 
     def run(self, deployment: str, expected_start: datetime) -> FlowRun:
         """Return a new run, not stored yet."""
@@ -110,39 +121,28 @@ async def services(directory: Path, text: str = TWO_FLOWS, *, start: bool = True
     ids = Ids(random.Random(1))
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     # Not a context manager's business: the log's own thread writes to it until the log is closed.
-    nowhere = open(os.devnull, "w")  # noqa: SIM115, PTH123
+    nowhere = open(os.devnull, "w")  # noqa: SIM115, PTH123, ASYNC230
     log = setup(redactor=redactor, clock=CLOCK, stream=nowhere)
-    built_in = builtins(environ=os.environ)
-    store = await Store.open(directory / "tidemill.db", clock=CLOCK, ids=ids)
-    known = Catalogue(loaded.settings, instance=store.instance_id, compiled=loaded.compiled)
-    recorders = RecorderHouse(
-        store=store,
-        clock=CLOCK,
-        ids=ids,
+    trouble = Trouble()
+    logging.getLogger("tidemill").addHandler(trouble)
+    daemon = Daemon(
+        loaded=loaded,
+        faults=(),
+        config=directory / "tidemill.toml",
+        state=directory,
+        flows=builtins(environ=os.environ),
         redactor=redactor,
-        secret=lambda ref: "",
-        tell=log.output,
-        publish=lambda events: house.bus.publish(events),  # noqa: PLW0108 - there is no house yet
-        lines_per_second=loaded.settings.log.max_lines_per_second,
+        log=log,
+        sockets=[],
+        environ=os.environ,
+        strict=False,  # its probe does not find the flows, which are no installed module
     )
-    house = House(
-        store=store,
-        catalogue=known,
-        clock=CLOCK,
-        ids=ids,
-        runner=lambda pool: InlineRunner(
-            pool=pool,
-            builtins=built_in,
-            flows_dir=loaded.settings.daemon.flows,
-            threads=PoolThreads(pool.threads),
-            clock=CLOCK,
-            grace=timedelta(seconds=15),
-        ),
-        recorder=recorders.recorder,
-        check_parameters=lambda deployment, parameters: None,
-        last_alive=await store.read(instance.last_alive),
-    )
-    house.bus.listen(log.write)
+    store = await Store.open(directory / "tidemill.db", clock=CLOCK, ids=ids)
+    try:
+        house = await daemon._build(store)
+    except BaseException:
+        await store.aclose()
+        raise
     try:
         await house.recover()
         await store.write(
@@ -154,7 +154,7 @@ async def services(directory: Path, text: str = TWO_FLOWS, *, start: bool = True
                 at=CLOCK.now(),
             ),
         )
-        rig = Rig(house, ids)
+        trouble.rig = rig = Rig(house, ids)
         if start:
             house.start()
             await rig.lateness([CLOCK.now()] * 200)  # what a run needs is loaded
@@ -162,10 +162,12 @@ async def services(directory: Path, text: str = TWO_FLOWS, *, start: bool = True
         gc.freeze()
         yield rig
     finally:
+        logging.getLogger("tidemill").removeHandler(trouble)
         await house.stop(timedelta(seconds=5))
         await store.aclose()
         log.close()
         nowhere.close()
+        gc.unfreeze()
 
 
 @contextmanager
@@ -197,6 +199,3 @@ def spaced(count: int, apart_s: float, *, in_s: float) -> list[datetime]:
     """Return times ``apart_s`` apart, the first ``in_s`` from now, at no even fractions of a second."""
     first = time.time() + in_s
     return [datetime.fromtimestamp(first + number * apart_s, tz=CLOCK.now().tzinfo) for number in range(count)]
-
-
-__all__ = ["CLOCK", "TWO_FLOWS", "Rig", "at_rest", "busy_thread", "folder", "runs", "services", "spaced"]

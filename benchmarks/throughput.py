@@ -11,8 +11,8 @@ from benchmarks.rig import CLOCK, folder, services
 
 TITLE = "Throughput: durable no-op runs, each with four states of history"
 PEERS = (
-    "others: Huey/SQLite 1,100–1,380/s (no history, loses interrupted work), Procrastinate/PostgreSQL 106–228/s, "
-    "DBOS/SQLite 85–108/s, Prefect 0.2–0.35/s"
+    "others: Huey/SQLite 1,100-1,380/s (no history, loses interrupted work), Procrastinate/PostgreSQL 106-228/s, "
+    "DBOS/SQLite 85-108/s, Prefect 0.2-0.35/s"
 )
 
 
