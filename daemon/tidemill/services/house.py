@@ -215,6 +215,7 @@ class House:
         Returns how many runs were cut off; they are CRASHED "the daemon stopped", or tried again by ``on_crash``.
         """
         self.status.stopping = True
+        self.orchestrator.stopping = True
         self.scripts.close()
         self.scheduler.close()
         self.dispatcher.close()

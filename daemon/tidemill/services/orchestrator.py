@@ -35,6 +35,7 @@ class Orchestrator:
         self.clock = clock
         self.ids = ids
         self.owner = owner
+        self.stopping = False
 
     async def create(self, run: FlowRun) -> bool:
         """Store a new run; False: one with the same (deployment, schedule, due) or idempotency key is there."""
@@ -61,13 +62,16 @@ class Orchestrator:
     async def begin(self, run: FlowRun) -> FlowRun | None:
         """Make the start of an attempt durable and return the running run; None: it was changed meanwhile.
 
-        Waits while the store is unavailable: user code never starts before its RUNNING is committed.
+        Waits while the store is unavailable, unless the daemon stops: user code never starts before its RUNNING is
+        committed.
         """
         while True:
             transition = transitions.begin(run, self.clock.now(), self.owner)
             try:
                 done = await self._write(transition, run.state)
             except StoreUnavailableError:
+                if self.stopping:
+                    return None
                 await self.clock.sleep(HEAL_S)
                 continue
             return transition.run if done else None
