@@ -1,4 +1,4 @@
-"""A daemon's services on a virtual clock whose runs are coroutines with the real recorder: ``from flow_stage import …``."""
+"""A daemon's services on a virtual clock, whose runs are coroutines with the real recorder."""
 
 from __future__ import annotations
 
@@ -109,9 +109,9 @@ class FlowWorld(World):
             redactor=self.redactor,
             secret=self._secret,
             tell=lambda lines: self.lines.extend(_told(*line) for line in lines),
-            publish=lambda events: house.bus.publish(events),
+            publish=lambda events: house.bus.publish(events),  # noqa: PLW0108 - there is no house yet
             lines_per_second=1000,
-            tell_tasks=lambda events: house.bus.publish_task_runs(events),
+            tell_tasks=lambda events: house.bus.publish_task_runs(events),  # noqa: PLW0108
             tasks_wanted=lambda: house.bus.task_runs_wanted,
         )
         house = House(
@@ -150,9 +150,7 @@ class FlowWorld(World):
         return [await self.ended(house, run) for run in made]
 
     async def ended(self, house: House, run: FlowRun) -> FlowRun:
-        while not (found := await self.run(house, run.id)).state.is_terminal:
-            await asyncio.sleep(0.01)
-        return found
+        return await house.waits.ended(run.id, None)
 
     async def task_runs(self, house: House, run: FlowRun) -> list[TaskRun]:
         return list(await house.store.read(lambda connection: task_runs.of_run(connection, run.seq)))

@@ -224,7 +224,7 @@ def test_a_resume_that_races_with_the_timeout_loses_nothing(tmp_path: Path, mome
 
         async with world.carries(job) as house:
             run = await house.control.create_run("job")
-            while (await world.run(house, run.id)).state.type is not StateType.PAUSED:
+            while (await world.run(house, run.id)).state.type is not StateType.PAUSED:  # noqa: ASYNC110
                 await asyncio.sleep(0)
             await world.clock.sleep(9.999)
             await world.clock.sleep(0.001)

@@ -191,7 +191,7 @@ def test_a_cached_result_is_durable_together_with_the_task_states_before_it(tmp_
         house = await world.with_flows({"job": job}, FLOW)
         await world.started(house)
         run = await house.control.create_run("job")
-        while await house.store.read(lambda connection: task_cache.get(connection, "k", world.now)) is None:
+        while await house.store.read(lambda connection: task_cache.get(connection, "k", world.now)) is None:  # noqa: ASYNC110
             await asyncio.sleep(0)
         (task,) = await world.task_runs(house, run)
         assert task.state.name == "Completed"

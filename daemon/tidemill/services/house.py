@@ -19,6 +19,7 @@ from tidemill.clock import SLICE_S, Clock
 from tidemill.core.deployments import Deployment, WorkPool
 from tidemill.core.ports import Runner
 from tidemill.core.runs import FlowRun
+from tidemill.core.states import StateType
 from tidemill.errors import TidemillError
 from tidemill.ids import Ids
 from tidemill.services.answers import Answers
@@ -125,6 +126,7 @@ class House:
         )
         self.slots = SlotKeeper(catalogue)
         self.pauses = Pauses(self.orchestrator)
+        self.waits = Waits(self.orchestrator, self.bus)
         self.scripts = Scripts(
             orchestrator=self.orchestrator,
             clock=clock,
@@ -154,7 +156,7 @@ class House:
             control=self.control,
             slots=self.slots,
             pauses=self.pauses,
-            waits=Waits(self.orchestrator, self.bus),
+            waits=self.waits,
             subflows=Subflows(orchestrator=self.orchestrator, clock=clock, ids=ids),
             document=document,
         )
@@ -168,6 +170,8 @@ class House:
         self.scheduler.make_up = partial(self.missed.make_up, why="when the clock went forward")
         self.scheduler.make_up_unplanned = self.missed.make_up_unplanned
         self.timekeeper.on_caught_up.append(self.dispatcher.wake)
+        self._recorder = recorder
+        self._elsewhere: dict[str, tuple[FlowRun, RunRecorder]] = {}  # to be followed again, by run id
         self._cancelling: set[asyncio.Task[Any]] = set()
         self._tasks: dict[str, asyncio.Task[None]] = {}
 
@@ -181,6 +185,7 @@ class House:
             last_alive=self.last_alive,
             end_orphans=self._end_orphans,
         )
+        await self._find_again(recovered)
         await self.scripts.adopt()
         stated = variables.Stated(values=self.catalogue.settings.variables, at=now)
         await self.store.write(variables.STATE_VARIABLES, stated)
@@ -192,8 +197,25 @@ class House:
             await self.store.write(instance.LAST_ALIVE, now)
         return recovered
 
+    async def _find_again(self, recovered: Recovered) -> None:
+        """Get ready to follow what lives on elsewhere. Its code asks again for what it was waiting for."""
+        for left in recovered.elsewhere:
+            run = left
+            if run.state.type is StateType.PAUSED:
+                run = await self.orchestrator.change(run, StateType.RUNNING, "Running", "the daemon was restarted")
+            self._elsewhere[run.id] = run, self._recorder(run)
+        roots = {run_id: recorder for run_id, (_, recorder) in self._elsewhere.items()}
+        for subflow in recovered.subflows:
+            recorder = roots[subflow.parent_run_id or ""]
+            roots[subflow.id] = recorder
+            if isinstance(recorder, DaemonRecorder):
+                recorder.subflows[subflow.id] = subflow
+
     def start(self) -> None:
         """Start scheduling and working. Call :meth:`recover` before."""
+        for run, recorder in self._elsewhere.values():
+            self.workers[run.work_pool].adopt(run, recorder)
+        self._elsewhere.clear()
         services: dict[str, Any] = {
             "dispatcher": self.dispatcher.run(),
             "scheduler": self.scheduler.run(),
@@ -221,14 +243,19 @@ class House:
         self.dispatcher.close()
         self.lateness.close()
         self.janitor.close()
+        away = sum(worker.detach() for worker in self.workers.values())
+        if away:
+            logger.info("%d runs go on elsewhere; the next start follows them again", away)
+        # Nobody will resume them in time, and they would hold up the stop for as long as it may take.
+        paused = self.pauses.paused
+        cut = sum(worker.cancel_all("the daemon stopped", only=paused) for worker in self.workers.values())
         hurried = asyncio.create_task((hurry or asyncio.Event()).wait())
         drained = asyncio.gather(*(worker.drained() for worker in self.workers.values()))
         waited: set[asyncio.Future[Any]] = {drained, hurried}
         await asyncio.wait(waited, timeout=grace.total_seconds(), return_when=asyncio.FIRST_COMPLETED)
         hurried.cancel()
-        cut = 0
         if not drained.done():
-            cut = sum(worker.cancel_all("the daemon stopped") for worker in self.workers.values())
+            cut += sum(worker.cancel_all("the daemon stopped") for worker in self.workers.values())
             await self._concluded(drained)
         for task in self._tasks.values():
             task.cancel()
@@ -250,7 +277,6 @@ class House:
         if drained.done():
             return
         drained.cancel()
-        await asyncio.gather(drained, return_exceptions=True)
         await asyncio.gather(drained, return_exceptions=True)
         names = [live.run.name for worker in self.workers.values() for live in worker.live.values()]
         logger.error(

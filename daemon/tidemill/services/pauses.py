@@ -31,6 +31,11 @@ class Pauses:
         self._orchestrator = orchestrator
         self._waiting: dict[str, asyncio.Future[Any]] = {}
 
+    @property
+    def paused(self) -> frozenset[str]:
+        """The ids of the runs whose code waits to be resumed."""
+        return frozenset(self._waiting)
+
     async def pause(self, run: FlowRun, question: PauseQuestion) -> Any:
         """Pause ``run``, as its attempt knows it, and return what the resuming person gave.
 

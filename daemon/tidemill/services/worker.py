@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -15,7 +15,7 @@ import msgspec
 
 from tidemill.clock import Clock
 from tidemill.core.deployments import Deployment, FlowKind, FlowRef, Limits, WorkPool
-from tidemill.core.ports import Cancellation, Job, Outcome, Recorder, Runner
+from tidemill.core.ports import Cancellation, Detached, Job, Outcome, Recorder, RemoteRunner, Runner
 from tidemill.core.runs import FlowRun
 from tidemill.core.states import StateType
 from tidemill.services.catalogue import Catalogue
@@ -73,18 +73,27 @@ class Worker:
         self._busy = 0  # attempts from being taken to being concluded
         self._recorder = recorder
         self._clock = clock
+        self._adopted: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
         """Carry runs until the dispatcher hands out nothing more and the last one has ended."""
+        if isinstance(self.runner, RemoteRunner):
+            self._dispatcher.hold_back(self.pool.name, self.runner.problem)
+            self.runner.start(self._reach_changed)
         tasks = [
             asyncio.create_task(self._carry_on(), name=f"worker {self.pool.name}/{number}")
             for number in range(self.pool.concurrency_limit)
         ]
         try:
             await asyncio.gather(*tasks)
+            await asyncio.gather(*self._adopted)
         finally:
-            for task in tasks:
+            for task in (*tasks, *self._adopted):
                 task.cancel()
+
+    def _reach_changed(self) -> None:
+        assert isinstance(self.runner, RemoteRunner)
+        self._dispatcher.hold_back(self.pool.name, self.runner.problem)
 
     async def _carry_on(self) -> None:
         while True:
@@ -113,20 +122,52 @@ class Worker:
 
     async def carry(self, taken: FlowRun) -> Job | None:
         """Start, run and conclude one attempt; return its job where its code was left behind and still runs."""
-        run = await self._orchestrator.begin(taken)
+        owner = owner_elsewhere(self.pool) if isinstance(self.runner, RemoteRunner) else None
+        run = await self._orchestrator.begin(taken, owner=owner)
         if run is None:
             await self._dispatcher.put_back(taken)
             return None
+        return await self._see_through(run, self._recorder(run))
+
+    def adopt(self, run: FlowRun, recorder: RunRecorder) -> None:
+        """Go on with an attempt that an earlier daemon began and that lives elsewhere; before :meth:`run`."""
+        task = asyncio.create_task(self._adopt(run, recorder), name=f"worker {self.pool.name}/{run.name}")
+        self._adopted.add(task)
+        task.add_done_callback(self._adopted.discard)
+
+    async def _adopt(self, run: FlowRun, recorder: RunRecorder) -> None:
+        taken = msgspec.structs.replace(run, attempt=run.attempt - 1)  # as it was when it was taken
+        self._dispatcher.lineup.hold(taken)
+        left: Job | None = None
+        self._busy += 1
+        try:
+            left = await self._see_through(run, recorder, adopted=True)
+        except Exception:
+            logger.exception("flow run %s (%s) could not be followed", run.name, run.id)
+        finally:
+            self._busy -= 1
+            self.concluded.tell()
+        if left is not None:
+            await self.runner.left(left)
+        self.attempt_ended(run.id, run.attempt)
+        self._dispatcher.release(taken)
+
+    async def _see_through(self, run: FlowRun, recorder: RunRecorder, *, adopted: bool = False) -> Job | None:
         deployment = self._catalogue.deployments.get(run.deployment or "")
         job = job_of(run, deployment)
         cancellation = Cancellation()
+        if run.state.type is StateType.CANCELLING:
+            cancellation.request(run.state.message or "cancelled")
         self.live[run.id] = Live(run=run, job=job, cancellation=cancellation, since=run.state.timestamp)
         try:
-            recorder = self._recorder(run)
-            if deployment is None:
+            if deployment is None and not adopted:
                 outcome = _gone(run)
             else:
-                outcome = await self.runner.run(job, recorder, cancellation)
+                if adopted:
+                    assert isinstance(self.runner, RemoteRunner)
+                    outcome = await self.runner.adopt(job, recorder, cancellation)
+                else:
+                    outcome = await self.runner.run(job, recorder, cancellation)
                 # A command's last line and an error's text become the state's message: secrets stay out of that, too.
                 outcome = msgspec.structs.replace(
                     outcome, message=recorder.masked(outcome.message), data=recorder.masked(outcome.data)
@@ -135,6 +176,8 @@ class Worker:
                 if problem is not None and outcome.type is StateType.COMPLETED:
                     outcome = Outcome(type=StateType.FAILED, name="Failed", message=problem)
             await self._orchestrator.conclude(self.live[run.id].run, outcome, deployment)
+        except Detached:
+            return None  # it goes on without us
         finally:
             del self.live[run.id]
         return job if outcome.abandoned else None
@@ -148,11 +191,26 @@ class Worker:
         live.cancellation.request(reason)
         return True
 
-    def cancel_all(self, reason: str) -> int:
-        """Cut off every attempt, because the daemon stops; return how many."""
-        for live in list(self.live.values()):
+    def detach(self) -> int:
+        """Leave attempts that live elsewhere to themselves, because the daemon stops; return how many."""
+        if not isinstance(self.runner, RemoteRunner):
+            return 0
+        count = len(self.live)
+        self.runner.detach()
+        return count
+
+    def cancel_all(self, reason: str, *, only: Container[str] | None = None) -> int:
+        """Cut off every attempt, or those of ``only`` these runs, because the daemon stops; return how many."""
+        chosen = [live for live in self.live.values() if only is None or live.run.id in only]
+        cut = sum(not live.cancellation.requested for live in chosen)
+        for live in chosen:
             live.cancellation.request(reason, crashed=True)
-        return len(self.live)
+        return cut
+
+
+def owner_elsewhere(pool: WorkPool) -> str:
+    """Return the owner of runs whose code lives on without this daemon, in a pool's cluster."""
+    return f"{pool.type}:{pool.name}"
 
 
 def job_of(run: FlowRun, deployment: Deployment | None) -> Job:
