@@ -7,15 +7,17 @@ from typing import Any
 
 import pytest
 
-from tidemill.core.reports import ArtifactReport
-from tidemill.sdk import (
-    NoRunError,
-    RunContext,
+from tidemill.artifacts import (
+    create_image_artifact,
     create_json_artifact,
     create_link_artifact,
     create_markdown_artifact,
+    create_progress_artifact,
     create_table_artifact,
+    update_progress_artifact,
 )
+from tidemill.core.reports import ArtifactReport
+from tidemill.sdk import NoRunError, RunContext
 from tidemill.sdk.context import current
 
 
@@ -27,7 +29,7 @@ def run(new_run: Callable[[], RunContext]) -> Iterator[RunContext]:
 
 
 def test_an_artifact_is_reported_as_it_was_given(run: RunContext) -> None:
-    create_json_artifact("activity", {"b": 1, "a": (1, 2)}, "what to do", keep_versions=3, new_version=True)
+    id_ = create_json_artifact("activity", {"b": 1, "a": (1, 2)}, "what to do", keep_versions=3, new_version=True)
     assert run.recorder.artifacts == [
         ArtifactReport(
             key="activity",
@@ -36,22 +38,35 @@ def test_an_artifact_is_reported_as_it_was_given(run: RunContext) -> None:
             description="what to do",
             keep_versions=3,
             new_version=True,
+            id=id_,
         )
     ]
+
+
+async def test_async_code_may_await_what_is_made_at_once(run: RunContext) -> None:
+    id_ = await create_markdown_artifact("# Hi", "m")
+    assert [made.id for made in run.recorder.artifacts] == [id_]
+
+
+def test_a_progress_is_changed_in_place(run: RunContext) -> None:
+    id_ = create_progress_artifact(0.0, "load")
+    update_progress_artifact(id_, 50)
+    assert [(made.type, made.data) for made in run.recorder.artifacts] == [("progress", 50.0)]
 
 
 @pytest.mark.parametrize(
     ("create", "kind", "data"),
     [
-        (lambda: create_table_artifact("t", [{"a": 1}, {"a": 2}]), "table", [{"a": 1}, {"a": 2}]),
-        (lambda: create_table_artifact("t", {"a": [1, 2]}), "table", {"a": [1, 2]}),
-        (lambda: create_markdown_artifact("m", "# Hi"), "markdown", "# Hi"),
+        (lambda: create_table_artifact([{"a": 1}, {"a": 2}], "t"), "table", [{"a": 1}, {"a": 2}]),
+        (lambda: create_table_artifact({"a": [1, 2]}, "t"), "table", {"a": [1, 2]}),
+        (lambda: create_markdown_artifact("# Hi", "m"), "markdown", "# Hi"),
         (
-            lambda: create_link_artifact("l", "https://x.org"),
+            lambda: create_link_artifact("https://x.org", key="l"),
             "link",
             {"link": "https://x.org", "text": "https://x.org"},
         ),
-        (lambda: create_link_artifact("l", "https://x.org", "X"), "link", {"link": "https://x.org", "text": "X"}),
+        (lambda: create_link_artifact("https://x.org", "X", "l"), "link", {"link": "https://x.org", "text": "X"}),
+        (lambda: create_image_artifact("https://x.org/a.png", "i"), "image", "https://x.org/a.png"),
     ],
 )
 def test_each_kind_has_its_shape(run: RunContext, create: Callable[[], None], kind: str, data: Any) -> None:
@@ -67,9 +82,12 @@ def test_each_kind_has_its_shape(run: RunContext, create: Callable[[], None], ki
         (lambda: create_json_artifact("  ", 1), "key is a text with something in it"),
         (lambda: create_json_artifact(3, 1), "key is a text with something in it"),
         (lambda: create_json_artifact("a", 1, keep_versions=0), "keep_versions is at least 1"),
-        (lambda: create_table_artifact("a", "rows"), "a list of rows or a dict of columns, not str"),
-        (lambda: create_markdown_artifact("a", 3), "markdown is text, not int"),
-        (lambda: create_link_artifact("a", "javascript:alert(1)"), "a link begins with http://"),
+        (lambda: create_table_artifact("rows", "a"), "a list of rows or a dict of columns, not str"),
+        (lambda: create_markdown_artifact(3, "a"), "markdown is text, not int"),
+        (lambda: create_link_artifact("javascript:alert(1)", key="a"), "a link begins with http://"),
+        (lambda: create_image_artifact("a.png", "a"), "an image's address begins with http://"),
+        (lambda: create_progress_artifact(101, "a"), "from 0 to 100"),
+        (lambda: update_progress_artifact("a", -1), "from 0 to 100"),
     ],
 )
 def test_what_cannot_be_kept_is_refused_at_once(run: RunContext, create: Callable[[], None], says: str) -> None:

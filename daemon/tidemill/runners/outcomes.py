@@ -7,7 +7,8 @@ from datetime import timedelta
 from tidemill.core.ports import Cancellation, Outcome
 from tidemill.core.states import StateType
 from tidemill.durations import format_duration
-from tidemill.sdk.outcomes import MAX_MESSAGE, MAX_RESULT_BYTES, completed, failed, told_traceback
+from tidemill.sdk.outcomes import MAX_RESULT_BYTES, completed, failed, told_traceback
+from tidemill.sdk.states import MAX_MESSAGE
 
 __all__ = ["MAX_MESSAGE", "MAX_RESULT_BYTES", "completed", "failed", "stopped", "timed_out", "told_traceback"]
 

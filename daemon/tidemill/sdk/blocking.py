@@ -39,12 +39,20 @@ def _blocks(fn: Any, bound_to: Any, seen: set[int], depth: int) -> bool:
             tasks = tasks or isinstance(value, TaskDefinition)
             if _blocks(value.fn, value.bound_to, seen, depth + 1):
                 return True
-        elif getattr(value, "blocks_a_loop", False) is True:
+        elif _says_so(value) or _blocks_too(value, fn, seen, depth):
             return True
-        elif isinstance(value, types.FunctionType) and value.__module__ == fn.__module__:
-            if _blocks(value, None, seen, depth + 1):
-                return True
     return tasks and not names.isdisjoint(_SUBMITTING)
+
+
+def _says_so(value: Any) -> bool:
+    return getattr(value, "blocks_a_loop", False) is True
+
+
+def _blocks_too(called: Any, by: Any, seen: set[int], depth: int) -> bool:
+    """Whether a plain function of the same module blocks, or a method of a class of it that is named."""
+    if not isinstance(called, types.FunctionType) or called.__module__ != by.__module__:
+        return False
+    return _blocks(called, None, seen, depth + 1)
 
 
 def _names(code: types.CodeType) -> Iterator[str]:

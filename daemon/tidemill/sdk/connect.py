@@ -1,7 +1,7 @@
 """Flows and tasks that a script calls: where their reports go.
 
-``TIDEMILL_API_URL`` names a daemon; without it the control sockets are looked for; without any of these nothing is kept,
-and what happens is told on standard error. Which one it is, is said once a process.
+``TIDEMILL_API_URL`` names a daemon; without it the control sockets are looked for; without any of these nothing is
+kept, and what happens is told on standard error. Which one it is, is said once a process.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Protocol
 
 from tidemill.clock import Clock, SystemClock
@@ -27,16 +28,25 @@ from tidemill.sdk.identity import new_id, new_name
 from tidemill.sdk.local import LocalRecorder
 from tidemill.sdk.runs import FlowRun
 from tidemill.sdk.scopes import current_tags
+from tidemill.sdk.scripts import found_daemon
 from tidemill.sdk.states import State
-from tidemill.sdk.ways import AWAITING, BLOCKING
+from tidemill.sdk.ways import AWAITING, BLOCKING, Way
 
 
 class Session(Protocol):
     """A script's flow run with whoever keeps it."""
 
-    id: str
-    name: str
-    recorder: Recorder
+    @property
+    def id(self) -> str: ...
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def recorder(self) -> Recorder: ...
+
+    @property
+    def clock(self) -> Clock: ...
 
     def attend(self, context: RunContext) -> None:
         """Pass a wish to cancel on to the run from now on."""
@@ -55,7 +65,7 @@ class LocalSession:
     """A flow run that nobody keeps."""
 
     def __init__(self, flow: str, name: str | None, clock: Clock) -> None:
-        self._clock = clock
+        self.clock = clock
         self.id = new_id(clock.now())
         self.name = name or new_name()
         self.recorder: LocalRecorder = LocalRecorder(self.name, clock)
@@ -69,7 +79,7 @@ class LocalSession:
     def end(self, state: State, document: Any) -> None:
         level = logging.INFO if state.is_completed() else logging.ERROR
         told = f"Finished in state {state!r}"
-        self.recorder.tell(level, f"Flow run {self.name!r}", told, self._clock.now())
+        self.recorder.tell(level, f"Flow run {self.name!r}", told, self.clock.now())
 
 
 _begin: Begin | None = None
@@ -78,7 +88,7 @@ _CLOCK: Clock = SystemClock()
 
 
 def begin_with(begin: Begin | None) -> Begin | None:
-    """Have flows outside a run begin with ``begin`` from now on (None: look for a daemon); return what it was before."""
+    """Begin flows outside a run with ``begin`` from now on (None: look for a daemon); return what it was before."""
     global _begin
     before, _begin = _begin, begin
     return before
@@ -88,8 +98,6 @@ def begin_session(flow: str, name: str | None, parameters: dict[str, Any], tags:
     """Begin a script's flow run with the daemon that is found, or locally."""
     if _begin is not None:
         return _begin(flow, name, parameters, tags)
-    from tidemill.sdk.scripts import found_daemon
-
     daemon = found_daemon(os.environ)
     if daemon is not None:
         _say(f"reporting to the daemon at {daemon.where}")
@@ -133,6 +141,7 @@ async def script_run_async(
     await asyncio.to_thread(script.begin)
     try:
         script.enter()
+        script.cancel_with(asyncio.get_running_loop(), asyncio.current_task())
         return await script.carry(AWAITING, wait_for, return_state)
     finally:
         await asyncio.shield(asyncio.to_thread(script.leave))
@@ -166,9 +175,9 @@ class _Script:
         documents = {key: as_document(value) for key, value in self._parameters.items()}
         self._session = begin_session(self._flow.name, name, documents, tags)
         job = _job(self._session.id, self._session.name, self._flow.name, documents, tags)
-        self._context = RunContext(job, self._session.recorder, _CLOCK)
+        self._context = RunContext(job, self._session.recorder, self._session.clock)
         self._session.attend(self._context)
-        now = _CLOCK.now()
+        now = self._session.clock.now()
         self._run = FlowRun(
             id=job.run_id,
             name=job.run_name,
@@ -183,7 +192,12 @@ class _Script:
     def enter(self) -> None:
         self._token = current.set(self._context)
 
-    async def carry(self, way: Any, wait_for: Any, return_state: bool) -> Any:
+    def cancel_with(self, loop: asyncio.AbstractEventLoop, task: asyncio.Task[Any] | None) -> None:
+        """Cancel ``task`` when the run is told to end."""
+        if task is not None:
+            self._context.on_end = partial(_cancel_there, loop, task)
+
+    async def carry(self, way: Way, wait_for: Any, return_state: bool) -> Any:
         """Run the flow; what it raises is raised."""
         try:
             return await run_flow(
@@ -207,6 +221,10 @@ class _Script:
             type_ = StateType.CANCELLED if cancelled else StateType.CRASHED
             state = State(type_, message="The run was cancelled." if cancelled else "The script ended it.")
         self._session.end(state, as_document(state.data) if state.is_completed() else None)
+
+
+def _cancel_there(loop: asyncio.AbstractEventLoop, task: asyncio.Task[Any]) -> None:
+    loop.call_soon_threadsafe(task.cancel)
 
 
 def _job(id_: str, name: str, flow: str, parameters: dict[str, Any], tags: tuple[str, ...]) -> Job:

@@ -48,9 +48,9 @@ class RunContext:
     ``told_to_end`` becomes true when the run is cancelled or out of time. Code in a thread hears of it at its next task
     call; a long loop may look at it and return. ``in_thread`` says that such code is running now.
 
-    ``loop`` is where the recorder's questions have to be asked; None: wherever the code runs. A recorder whose questions
-    block says so by an attribute ``blocks``, and answers any thread. ``shared_loop`` says that the loop is not the run's
-    own: nothing may block it.
+    ``loop`` is where the recorder's questions have to be asked; None: wherever the code runs. A recorder whose
+    questions block says so by an attribute ``blocks``, and answers any thread. ``shared_loop`` says that the loop is
+    not the run's own: nothing may block it.
     """
 
     __slots__ = (
@@ -129,13 +129,11 @@ class RunContext:
         if self._unfinished is None:
             return
         with _WRITING:
-            if self._unfinished is None:
-                return
             if task_run_id is None:
-                unfinished, self._unfinished = self._unfinished, None
+                unfinished, self._unfinished = self._unfinished or {}, None
             else:
-                mine = [key for key in self._unfinished if key[1] == task_run_id]
-                unfinished = {key: self._unfinished.pop(key) for key in mine}
+                present = self._unfinished or {}
+                unfinished = {key: present.pop(key) for key in list(present) if key[1] == task_run_id}
         for (stream, _), splitter in unfinished.items():
             for line in splitter.finish():
                 self.log(line, _LEVELS[stream], stream)
@@ -163,7 +161,15 @@ class RunContext:
     # --- waiting and asking -----------------------------------------------------------------------------------------
 
     def wait(self, seconds: float) -> None:
-        """Wait in a thread; the run's end ends it, with ``TerminationSignal``."""
+        """Wait in a thread; the run's end ends it, with ``TerminationSignal``.
+
+        A clock that has ``pass_time`` is asked to let the time pass instead: a test's.
+        """
+        pass_time = getattr(self.clock, "pass_time", None)
+        if pass_time is not None:
+            pass_time(seconds)
+            self.check()
+            return
         with _WRITING:
             if self._ended is None:
                 self._ended = threading.Event()

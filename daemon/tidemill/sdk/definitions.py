@@ -13,6 +13,7 @@ from tidemill.core.retries import RetryPolicy
 from tidemill.sdk.caching import DEFAULT, NO_CACHE, CacheKeyFnPolicy, CachePolicy
 from tidemill.sdk.parameters import Signature
 from tidemill.sdk.signatures import is_async, signature_of
+from tidemill.sdk.task_runners import configured
 
 Hook = Callable[..., Any]
 MAX_RETRY_DELAYS = 50
@@ -66,12 +67,12 @@ class TaskDefinition:
             raise TypeError(f"{fn.__qualname__} is an async generator; a task is a function that returns")
         self.fn = fn
         self.bound_to: Any = None
-        functools.update_wrapper(self, fn)
+        functools.update_wrapper(self, fn)  # type: ignore[arg-type]
         self.isasync = is_async(fn)
         self.isgenerator = inspect.isgeneratorfunction(fn)
         self.signature = Signature(fn)
         self.signature.refuse_reserved()
-        self.name = _name(name, "task") or getattr(fn, "__name__", type(fn).__name__)
+        self.name: str = _name(name, "task") or str(getattr(fn, "__name__", type(fn).__name__))
         self.description = description or inspect.getdoc(fn)
         self.tags = frozenset(_texts(tags, "tags"))
         self.version = version
@@ -155,15 +156,15 @@ class FlowDefinition:
             raise TypeError(f"{fn.__qualname__} is a generator; a flow is a function or an async function")
         self.fn = fn
         self.bound_to: Any = None
-        functools.update_wrapper(self, fn)
+        functools.update_wrapper(self, fn)  # type: ignore[arg-type]
         self.isasync = is_async(fn)
         self.signature = Signature(fn)
         self.signature.refuse_reserved()
         self.checked = signature_of(fn)
-        own = getattr(fn, "__name__", type(fn).__name__).replace("_", "-").replace("<lambda>", "unknown-lambda")
-        self.name = _name(name, "flow") or own
+        own = str(getattr(fn, "__name__", type(fn).__name__))
+        self.name: str = _name(name, "flow") or own.replace("_", "-").replace("<lambda>", "unknown-lambda")
         for character in "/%&<>":
-            if name is not None and character in name:
+            if name and character in name:
                 raise ValueError(f'a flow\'s name has no "{character}" in it, unlike {name!r}')
         self.version = version
         self.description = description or inspect.getdoc(fn)
@@ -172,7 +173,7 @@ class FlowDefinition:
         self.retries = _count(retries, "retries")
         self.retry_delay_seconds = delays(retry_delay_seconds, self.retries)
         self.retry_jitter_factor = _jitter(retry_jitter_factor)
-        self.task_runner = task_runner
+        self.task_runner = configured(task_runner)
         self.timeout_seconds = _seconds(timeout_seconds)
         self.should_validate_parameters = validate_parameters
         self.persist_result = persist_result
@@ -220,7 +221,7 @@ def hooks(given: Iterable[Hook] | None, name: str) -> list[Hook]:
     """Return a list of hooks; raises ``TypeError`` for what is no list of callables."""
     if given is None:
         return []
-    if callable(given) or isinstance(given, str):
+    if callable(given):
         raise TypeError(f"{name} takes a list of functions: {name}=[{getattr(given, '__name__', 'hook')}]")
     try:
         listed = list(given)
@@ -268,7 +269,7 @@ def source_of(fn: Callable[..., Any]) -> str | None:
 
 def _task_key(fn: Callable[..., Any]) -> str:
     """Return what makes runs of the same task belong together: the function's name and a hash of its code."""
-    name = getattr(fn, "__qualname__", type(fn).__qualname__)
+    name: str = getattr(fn, "__qualname__", type(fn).__qualname__)
     code = getattr(fn, "__code__", None)
     if code is None:
         return f"{name}-unknown"
@@ -294,7 +295,7 @@ def _check_run_name(given: Any, what: str) -> None:
         raise TypeError(f"{what} is a text or a function, not {type(given).__name__}")
 
 
-def _count(given: int | None, what: str) -> int:
+def _count(given: Any, what: str) -> int:
     if given is None:
         return 0
     if isinstance(given, bool) or not isinstance(given, int) or given < 0:
@@ -308,7 +309,7 @@ def _jitter(given: float | None) -> float:
     return given or 0.0
 
 
-def _seconds(given: float | None) -> float | None:
+def _seconds(given: Any) -> float | None:
     if given is not None and given < 0:
         raise ValueError(f"timeout_seconds is at least 0, not {given}")
     return float(given) if given else None

@@ -11,8 +11,8 @@ from tidemill.sdk.outcomes import kept
 
 def as_document(value: Any) -> Any:
     """Return a value as JSON of bounded size."""
-    if value is None or isinstance(value, bool | int | float | str):
-        return value if value == value and (not isinstance(value, str) or len(value) < 65_536) else kept(value)
+    if value is None or isinstance(value, bool | int | str):
+        return kept(value)
     try:
         return kept(msgspec.to_builtins(value))
     except Exception:

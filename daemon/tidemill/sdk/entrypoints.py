@@ -15,6 +15,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable
+from contextvars import ContextVar
 from pathlib import Path
 from types import ModuleType
 from typing import Any, cast
@@ -34,8 +35,8 @@ _EXECUTING: dict[str, threading.RLock] = {}
 class Generation:
     """Everything under a flows folder as it was when it was first imported.
 
-    A new generation imports all of it anew: entrypoints, and what they import from the folder. Functions of an older one
-    go on with the modules they have; only an import that one of them makes while it runs finds the newest.
+    A new generation imports all of it anew: entrypoints, and what they import from the folder. Functions of an older
+    one go on with the modules they have; only an import that one of them makes while it runs finds the newest.
     """
 
     def __init__(self, flows_dir: Path) -> None:
@@ -155,12 +156,23 @@ def _import_file(ref: FlowRef, path: Path, flows_dir: Path, namespace: str) -> M
         raise EntrypointError(f'"{ref.entrypoint}": {path.name} is not a Python file; its name must end in .py')
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # dataclasses and pickle look a class's module up while it is being executed
+    token = _loading.set(True)
     try:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
         sys.modules.pop(name, None)
         raise EntrypointError(f'"{ref.entrypoint}": {path.name} cannot be imported: {import_failure(error)}') from error
+    finally:
+        _loading.reset(token)
     return module
+
+
+def is_loading() -> bool:
+    """Whether an entrypoint's file is being executed: it is imported for its flows, not run as a script."""
+    return _loading.get()
+
+
+_loading: ContextVar[bool] = ContextVar("tidemill_loading", default=False)
 
 
 def _import_module(ref: FlowRef, name: str) -> ModuleType:

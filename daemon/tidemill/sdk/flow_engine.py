@@ -34,8 +34,8 @@ from tidemill.sdk.runs import FlowRun, TaskRun
 from tidemill.sdk.scopes import FlowRunContext, TaskRunContext, current_tags, reset_tags, set_tags
 from tidemill.sdk.signatures import check_parameters
 from tidemill.sdk.states import State, result_of, state_of_return
+from tidemill.sdk.submissions import Submissions
 from tidemill.sdk.task_engine import crashed_by
-from tidemill.sdk.task_runners import Submissions, configured
 from tidemill.sdk.ways import AWAITING, BLOCKING, Way, finished
 
 _FAILED = StateType.FAILED
@@ -45,8 +45,8 @@ _NOTHING: Any = object()
 async def run_attempt(flow: FlowDefinition, parameters: dict[str, Any], context: RunContext) -> Outcome:
     """Run one attempt of a deployment's flow and return how it ended. Retries of it are the daemon's.
 
-    A sync flow never suspends: drive it in the thread that is to run it. Set ``context.current`` before. Once the run is
-    told to end this raises ``asyncio.CancelledError`` or ``TerminationSignal``, after the flow's hooks.
+    A sync flow never suspends: drive it in the thread that is to run it. Set ``context.current`` before. Once the run
+    is told to end this raises ``asyncio.CancelledError`` or ``TerminationSignal``, after the flow's hooks.
     """
     found = check_parameters(flow.checked, parameters)
     if found:
@@ -130,13 +130,12 @@ class FlowEngine:
         self.raised, self.returned = None, _NOTHING
         log_prints, persist = flow.log_prints, flow.persist_result
         parent = self.parent
-        submissions = Submissions(configured(flow.task_runner), context)
         scope = FlowRunContext(
             attempt=context,
             flow=flow,
             flow_run=run,
             parameters=parameters,
-            task_runner=submissions,
+            make_submissions=partial(Submissions, flow.task_runner, context),
             parent=parent,
             subflow_id=self.subflow_id,
             log_prints=flow.plain or ((parent is not None and parent.log_prints) if log_prints is None else log_prints),
@@ -146,7 +145,7 @@ class FlowEngine:
         tags_token = set_tags(run.tags) if run.tags else None
         try:
             try:
-                self.state = await self._called(scope, submissions)
+                self.state = await self._called(scope)
             except (asyncio.CancelledError, TerminationSignal) as error:
                 if context.told_to_end:
                     await self._ended(error)
@@ -159,20 +158,20 @@ class FlowEngine:
             except BaseException as error:
                 self.state, self.raised = crashed_by(error), error
                 self._tell_traceback(error)
-            if submissions.used:
-                await submissions.close(blocking=self.way.blocking, failed=not self.state.is_completed())
+            if scope.submissions is not None:
+                await scope.submissions.close(blocking=self.way.blocking, failed=not self.state.is_completed())
             self.state.state_details.flow_run_id = run.id
             run.state = self.state
             if last or self.state.type is not _FAILED:
                 await self._hooks(self.state)
         finally:
-            if submissions.used and not submissions.closed:
-                await submissions.close(blocking=self.way.blocking, failed=True)
+            if scope.submissions is not None and not scope.submissions.closed:
+                await scope.submissions.close(blocking=self.way.blocking, failed=True)
             if tags_token is not None:
                 reset_tags(tags_token)
             current_scope.reset(token)
 
-    async def _called(self, scope: FlowRunContext, submissions: Submissions) -> State:
+    async def _called(self, scope: FlowRunContext) -> State:
         """Validate, name, call; return the state that it came to."""
         flow, context, way = self.flow, self.context, self.way
         if flow.should_validate_parameters and scope.parameters:
@@ -229,7 +228,7 @@ class FlowEngine:
         name = named() if callable(named) else str(named).format(**scope.parameters)
         if not isinstance(name, str):
             raise TypeError(f"flow_run_name gave {type(name).__name__}, and a name is a text")
-        self.run.name = name
+        self.run.name = str(name)
 
     async def _hooks(self, state: State) -> None:
         hooks = flow_hooks(self.flow, state)

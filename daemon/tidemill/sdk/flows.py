@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import types
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any, Generic, ParamSpec, TypeVar, overload
 
 from tidemill.sdk.connect import script_run, script_run_async
@@ -13,6 +14,7 @@ from tidemill.sdk.definitions import FlowDefinition, Hook, NotSet
 from tidemill.sdk.driver import drive
 from tidemill.sdk.flow_engine import run_flow
 from tidemill.sdk.parameters import Signature
+from tidemill.sdk.serving import ServedFlow, serve, to_deployment
 from tidemill.sdk.signatures import signature_of
 from tidemill.sdk.ways import AWAITING, BLOCKING
 
@@ -22,7 +24,8 @@ R = TypeVar("R")
 _OPTIONS = (
     "name", "version", "flow_run_name", "retries", "retry_delay_seconds", "retry_jitter_factor", "task_runner",
     "description", "timeout_seconds", "validate_parameters", "persist_result", "result_storage", "result_serializer",
-    "cache_result_in_memory", "log_prints", "on_completion", "on_failure", "on_cancellation", "on_crashed", "on_running",
+    "cache_result_in_memory", "log_prints", "on_completion", "on_failure", "on_cancellation", "on_crashed",
+    "on_running",
 )  # fmt: skip
 
 
@@ -77,7 +80,27 @@ class Flow(FlowDefinition, Generic[P, R]):
         if self.binding is not None:
             fn = (staticmethod if self.binding == "staticmethod" else classmethod)(fn)  # type: ignore[assignment]
         made: Flow[P, R] = Flow(fn, **{**now, **given})
-        return made if self.bound_to is None else made._bound(self.bound_to)
+        return made if self.bound_to is None else made._bound(self.bound_to)  # type: ignore[return-value]
+
+    def to_deployment(self, name: str | None = None, **options: Any) -> ServedFlow:
+        """Return a deployment of this flow for :func:`serve`, with the options that :meth:`serve` takes."""
+        return to_deployment(self, name, **options)
+
+    def serve(
+        self,
+        name: str | None = None,
+        *,
+        state_dir: Path | str | None = None,
+        listen: Iterable[str] = (),
+        **options: Any,
+    ) -> None:
+        """Run a daemon with this flow as a deployment in place of this process, until Ctrl-C; does not come back.
+
+        ``interval`` (seconds or a timedelta), ``cron``, ``rrule`` or ``at``, with ``timezone``; ``parameters``,
+        ``tags``, ``description``, ``version``, ``paused``, ``concurrency_limit``, ``work_pool_name`` ("process").
+        ``state_dir`` and ``listen`` as in :func:`serve`.
+        """
+        serve(to_deployment(self, name, **options), state_dir=state_dir, listen=listen)
 
     # --- hooks, as decorators ---------------------------------------------------------------------------------------
 

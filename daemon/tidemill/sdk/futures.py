@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Sequence
@@ -46,7 +47,7 @@ class TaskFuture(Generic[R]):
             wait_for_all((self,), timeout)
 
     def result(self, timeout: float | None = None, raise_on_failure: bool = True) -> R:
-        """Return the run's result, waiting for it. Raises its exception, or ``TimeoutError`` after ``timeout`` seconds."""
+        """Return the run's result, waiting for it. Raises its exception, or ``TimeoutError`` after ``timeout`` s."""
         if self._state is None:
             wait_for_all((self,), timeout)
             if self._state is None:
@@ -60,8 +61,13 @@ class TaskFuture(Generic[R]):
         loop = asyncio.get_running_loop()
         ended = loop.create_future()
 
+        def settle() -> None:
+            if not ended.done():
+                ended.set_result(None)
+
         def tell(_future: TaskFuture[R]) -> None:
-            loop.call_soon_threadsafe(lambda: ended.done() or ended.set_result(None))
+            with contextlib.suppress(RuntimeError):  # who waited has left, and closed its loop
+                loop.call_soon_threadsafe(settle)
 
         self.add_done_callback(tell)
         try:

@@ -16,7 +16,7 @@ from tidemill.sdk.memory import MemoryRecorder
 
 
 class LocalRecorder(MemoryRecorder):
-    """Writes log lines and the ends of task runs as they come. Cached results and variables live as long as the process.
+    """Writes log lines and the ends of task runs as they come. Cached results live as long as the process.
 
     ``level`` is logging's number; less is not written.
     """

@@ -21,6 +21,7 @@ from tidemill.core.reports import (
     Report,
     SecretQuestion,
     SlotsQuestion,
+    SlotsReleased,
     SubflowEnded,
     SubflowQuestion,
     TaskReport,
@@ -91,7 +92,7 @@ class MemoryRecorder:
             self.events.append(report)
         elif isinstance(report, SubflowEnded):
             self.subflow_states[report.flow_run_id] = report.state
-        else:
+        elif isinstance(report, SlotsReleased):
             self.released.append(report.lease)
 
     async def flush(self) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
+import importlib.util
 import inspect
 import sys
 import typing
@@ -27,11 +30,9 @@ class Signature:
         try:
             self.parameters = inspect.signature(fn).parameters
         except (TypeError, ValueError):  # some functions written in C say nothing
-            self.parameters = inspect.signature(lambda *args, **kwargs: None).parameters  # type: ignore[misc]
+            self.parameters = inspect.signature(lambda *args, **kwargs: None).parameters
         kinds = {each.kind for each in self.parameters.values()}
-        self.names = tuple(
-            name for name, each in self.parameters.items() if each.kind in (_Kind.POSITIONAL_OR_KEYWORD,)
-        )
+        self.names = tuple(name for name, each in self.parameters.items() if each.kind is _Kind.POSITIONAL_OR_KEYWORD)
         self.variadic = next((n for n, p in self.parameters.items() if p.kind is _Kind.VAR_POSITIONAL), None)
         self.keywords = next((n for n, p in self.parameters.items() if p.kind is _Kind.VAR_KEYWORD), None)
         self._by_keyword = not kinds & {_Kind.POSITIONAL_ONLY, _Kind.VAR_POSITIONAL, _Kind.VAR_KEYWORD}
@@ -230,31 +231,25 @@ def _is_pydantic(wanted: Any) -> bool:
 def _pydantic_installed() -> bool:
     if "pydantic" in sys.modules:
         return True
-    import importlib.util
-
     return importlib.util.find_spec("pydantic") is not None
 
 
 def _by_pydantic(value: Any, wanted: Any) -> Any:
-    from pydantic import ConfigDict, TypeAdapter, ValidationError
-    from pydantic.errors import PydanticUserError
-
+    pydantic = importlib.import_module("pydantic")  # not ours to require
     try:
         adapter = _adapters.get(wanted)
     except TypeError:  # an annotation that cannot be hashed
         adapter = None
     if adapter is None:
         try:
-            adapter = TypeAdapter(wanted, config=ConfigDict(arbitrary_types_allowed=True))
-        except PydanticUserError:  # a model has a configuration of its own
-            adapter = TypeAdapter(wanted)
-        try:
+            adapter = pydantic.TypeAdapter(wanted, config=pydantic.ConfigDict(arbitrary_types_allowed=True))
+        except pydantic.PydanticUserError:  # a model has a configuration of its own
+            adapter = pydantic.TypeAdapter(wanted)
+        with contextlib.suppress(TypeError):
             _adapters[wanted] = adapter
-        except TypeError:
-            pass
     try:
         return adapter.validate_python(value)
-    except ValidationError as error:
+    except pydantic.ValidationError as error:
         faults = [
             f"{'.'.join(map(str, each['loc']))}: {each['msg']}" if each["loc"] else str(each["msg"])
             for each in error.errors()
@@ -270,9 +265,8 @@ def _schema_of(wanted: Any, definitions: dict[str, Any]) -> dict[str, Any]:
         return {}
     try:
         if _is_pydantic(wanted):
-            from pydantic import TypeAdapter
-
-            schema = TypeAdapter(wanted).json_schema(ref_template="#/definitions/{model}")
+            adapter = importlib.import_module("pydantic").TypeAdapter(wanted)
+            schema: dict[str, Any] = adapter.json_schema(ref_template="#/definitions/{model}")
             definitions.update(schema.pop("$defs", {}))
             return schema
         (schema,), components = msgspec.json.schema_components([wanted], ref_template="#/definitions/{name}")

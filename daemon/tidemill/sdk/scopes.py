@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from itertools import count
@@ -24,10 +24,11 @@ class FlowRunContext(Scope):
         "flow_run",
         "free_tags",
         "keys",
+        "make_submissions",
         "parameters",
         "parent",
         "persist_result",
-        "task_runner",
+        "submissions",
     )
 
     def __init__(
@@ -37,7 +38,7 @@ class FlowRunContext(Scope):
         flow: FlowDefinition,
         flow_run: FlowRun,
         parameters: dict[str, Any],
-        task_runner: Any,
+        make_submissions: Callable[[], Any],
         parent: FlowRunContext | None,
         subflow_id: str | None,
         log_prints: bool,
@@ -48,7 +49,8 @@ class FlowRunContext(Scope):
         self.flow = flow
         self.flow_run = flow_run
         self.parameters = parameters
-        self.task_runner = task_runner
+        self.make_submissions = make_submissions
+        self.submissions: Any = None  # made by the first task that is submitted
         self.parent = parent
         self.persist_result = persist_result
         self.keys: dict[str, Iterator[int]] = {}
@@ -60,6 +62,13 @@ class FlowRunContext(Scope):
         if keys is None:
             keys = self.keys.setdefault(task_key, count())
         return next(keys)
+
+    @property
+    def task_runner(self) -> Any:
+        """What carries the submitted tasks of this flow run."""
+        if self.submissions is None:
+            self.submissions = self.make_submissions()
+        return self.submissions
 
     @staticmethod
     def get() -> FlowRunContext | None:

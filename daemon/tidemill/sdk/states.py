@@ -91,7 +91,7 @@ class State:
         timestamp: datetime | None = None,
         state_details: StateDetails | None = None,
     ) -> None:
-        self.type = type if isinstance(type, StateType) else StateType(type)
+        self.type: StateType = type if type in PLAIN_NAMES else StateType(type)
         self.name = name or PLAIN_NAMES[self.type]
         self.message = message
         self.data = data

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import traceback
 from datetime import datetime
 from typing import Any
@@ -85,7 +86,7 @@ def publish(key: str, value: Any, task: TaskDefinition, context: RunContext, exp
 def as_json(value: Any, task: TaskDefinition) -> Any:
     """Return a result as JSON that gives the same value back, else :data:`MISS`."""
     if isinstance(value, _ATOMS) and type(value) in _ATOMS:
-        return value if value == value else MISS  # NaN
+        return MISS if isinstance(value, float) and not math.isfinite(value) else value
     if _plain(value):
         try:
             canonical(value, limit=MAX_ARTIFACT_BYTES)

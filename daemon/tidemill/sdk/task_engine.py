@@ -179,7 +179,7 @@ class _TaskEngine:
                 name = named(parameters=self.parameters) if self.task.name_takes_parameters else named()
                 if not isinstance(name, str):
                     raise TypeError(f"task_run_name gave {type(name).__name__}, and a name is a text")
-                self.run.name = name
+                self.run.name = str(name)
             else:
                 self.run.name = named.format(**self.parameters)
         return True

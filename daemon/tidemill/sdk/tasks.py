@@ -161,8 +161,7 @@ class Task(TaskDefinition, Generic[P, R]):
         given = {name: value for name, value in options.items() if value is not NotSet}
         made: Task[P, R] = Task(self._unbound(), **{**now, **given})
         if self.bound_to is not None:
-            bound: Task[P, R] = made._bound(self.bound_to)
-            return bound
+            return made._bound(self.bound_to)  # type: ignore[return-value]
         return made
 
     def _unbound(self) -> Callable[..., Any]:
@@ -267,8 +266,8 @@ def task(fn: Any = None, /, **options: Any) -> Any:
     version: a text.
     task_run_name: a template over the arguments ("load-{region}"), or a function of nothing or of ``parameters``.
     retries: how many further attempts a failure gets.
-    retry_delay_seconds: a number, a list (the last one repeats), or a function of ``retries`` that gives a list, such as
-        ``exponential_backoff(10)``.
+    retry_delay_seconds: a number, a list (the last one repeats), or a function of ``retries`` that gives a list, such
+        as ``exponential_backoff(10)``.
     retry_jitter_factor: stretches each delay at random by up to this factor.
     retry_condition_fn: ``(task, task_run, state) -> bool``; False: this failure is not retried.
     timeout_seconds: the time of one attempt; over it the state is Failed, named TimedOut. Sync code that blocks in one
@@ -281,8 +280,8 @@ def task(fn: Any = None, /, **options: Any) -> Any:
     persist_result: whether results are kept; None: if a policy or key is given, else as the flow has it.
     on_completion, on_failure, on_running: lists of ``(task, task_run, state)``.
     on_rollback, on_commit: lists of ``(transaction)``.
-    result_storage, result_serializer, result_storage_key, cache_result_in_memory, viz_return_value, asset_deps: taken as
-        Prefect's, so that a flow need not be changed; the daemon keeps results as JSON in its database.
+    result_storage, result_serializer, result_storage_key, cache_result_in_memory, viz_return_value, asset_deps: taken
+        as Prefect's, so that a flow need not be changed; the daemon keeps results as JSON in its database.
 
     Raises ``TypeError`` and ``ValueError`` for options that make no sense.
 

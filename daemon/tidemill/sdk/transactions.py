@@ -73,8 +73,8 @@ class Transaction:
         self.key = key
         self.parent = parent
         self.children: list[Transaction] = []
-        self.commit_mode = commit_mode or (parent.commit_mode if parent is not None else CommitMode.LAZY)
-        self.isolation_level = isolation_level or (
+        self.commit_mode: CommitMode = commit_mode or (parent.commit_mode if parent is not None else CommitMode.LAZY)
+        self.isolation_level: IsolationLevel = isolation_level or (
             parent.isolation_level if parent is not None else IsolationLevel.READ_COMMITTED
         )
         self.overwrite = overwrite
@@ -312,7 +312,7 @@ async def atransaction(
     made = _made(key, store, commit_mode, isolation_level, overwrite, write_on_commit)
     lock = _lock_of(made)
     if lock is not None:
-        while not lock.acquire(blocking=False):
+        while not lock.acquire(blocking=False):  # noqa: ASYNC110 - a thread's lock has no event to await
             await asyncio.sleep(0.01)
     try:
         context = current.get()

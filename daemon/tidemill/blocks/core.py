@@ -1,0 +1,7 @@
+"""The base of all blocks."""
+
+from tidemill.sdk.blocks import Block
+
+__all__ = [
+    "Block",
+]

@@ -1,0 +1,7 @@
+"""HTTP APIs."""
+
+from tidemill.sdk.blocks import HttpApi
+
+__all__ = [
+    "HttpApi",
+]

@@ -1,0 +1,7 @@
+"""Telling people."""
+
+from tidemill.sdk.blocks import Webhook
+
+__all__ = [
+    "Webhook",
+]

@@ -1,0 +1,8 @@
+"""Blocks of values."""
+
+from tidemill.sdk.blocks import JSON, Secret
+
+__all__ = [
+    "JSON",
+    "Secret",
+]

@@ -1,0 +1,1 @@
+"""Slots of concurrency limits: ``.sync`` for sync code, ``.asyncio`` for async code."""

@@ -1,0 +1,58 @@
+"""Events: flow code says that something happened."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from tidemill.core.reports import EventReport
+from tidemill.sdk.context import run_context
+from tidemill.sdk.identity import new_id
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True):
+    """What was told."""
+
+    id: str
+    event: str
+    resource: dict[str, Any]
+    occurred: datetime
+    payload: dict[str, Any] | None = None
+    related: tuple[dict[str, Any], ...] = ()
+
+
+def emit_event(
+    event: str,
+    resource: Mapping[str, Any],
+    occurred: datetime | None = None,
+    related: Sequence[Mapping[str, Any]] | None = None,
+    payload: Mapping[str, Any] | None = None,
+    id: str | None = None,
+    **_others: Any,
+) -> Event:
+    """Tell that ``event`` happened to ``resource``, now or at ``occurred`` (aware). ``payload`` is JSON.
+
+    ``related`` resources go with the payload. Never waits. Raises ``NoRunError`` outside a run.
+
+    >>> emit_event("orders.loaded", {"prefect.resource.id": "orders.eu"}, payload={"rows": 3})  # doctest: +SKIP
+    """
+    context = run_context()
+    now = context.clock.now()
+    told = Event(
+        id=id or new_id(now),
+        event=event,
+        resource=dict(resource),
+        occurred=occurred or now,
+        payload=None if payload is None else dict(payload),
+        related=tuple(dict(each) for each in related or ()),
+    )
+    carried = dict(told.payload or {})
+    if told.related:
+        carried["related"] = list(told.related)
+    context.recorder.report(
+        EventReport(event=event, resource=told.resource, payload=carried or None, occurred=told.occurred)
+    )
+    return told

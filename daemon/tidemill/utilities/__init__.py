@@ -1,0 +1,1 @@
+"""What Prefect keeps in a room of this name."""

@@ -1,0 +1,7 @@
+"""Named JSON values."""
+
+from tidemill.sdk.variables import Variable
+
+__all__ = [
+    "Variable",
+]
