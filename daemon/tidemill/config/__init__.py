@@ -1,7 +1,7 @@
 """The TOML file: from text to settings that hold, or to a list of everything that is wrong with it."""
 
 from tidemill.config.last_good import load_last_good, save_last_good
-from tidemill.config.loading import Loaded, load
+from tidemill.config.loading import BrokenConfigError, Loaded, load
 from tidemill.config.sample import init_text
 from tidemill.config.secrets import SecretError, resolve_secret
 from tidemill.config.settings import (
@@ -17,6 +17,7 @@ from tidemill.config.timezone import machine_zone
 
 __all__ = [
     "ApiSettings",
+    "BrokenConfigError",
     "DaemonSettings",
     "Loaded",
     "LogFormat",

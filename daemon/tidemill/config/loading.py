@@ -6,7 +6,7 @@ import contextlib
 import gc
 import hashlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -78,6 +78,14 @@ class Loaded:
         """Return a fault of a dotted key that was found after the load: an entrypoint, a built-in's parameter."""
         file, line, column = self.locate(key)
         return Fault(file=file, line=line, column=column, key=key, problem=problem, remedy=remedy)
+
+
+class BrokenConfigError(ConfigError):
+    """The text has faults. ``rest`` is what holds of it, to be looked at for further ones, never to be run."""
+
+    def __init__(self, faults: Sequence[Fault], rest: Loaded) -> None:
+        super().__init__(faults)
+        self.rest = rest
 
 
 def text_hash(documents: tuple[Document, ...]) -> str:
@@ -155,17 +163,18 @@ def build(sources: Sources, *, environ: Mapping[str, str], faults: Faults, lenie
             }
         ),
     )
-    if faults:
-        raise ConfigError(faults.all(documents))
-    for document in documents:
-        document.forget_positions()
-    return Loaded(
+    loaded = Loaded(
         settings=settings,
         warnings=faults.warnings(documents),
         documents=documents,
         compiled=MappingProxyType({read.deployment.name: read.schedules for read in reads}),
         tables=tables.without_values(),
     )
+    if faults:
+        raise BrokenConfigError(faults.all(documents), loaded)
+    for document in documents:
+        document.forget_positions()
+    return loaded
 
 
 def _single(tables: Tables, table: str, keys: Keys, faults: Faults) -> dict[str, Any]:

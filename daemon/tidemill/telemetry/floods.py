@@ -6,6 +6,8 @@ import threading
 
 from tidemill.clock import Clock
 
+TELL_S = 1.0  # how often dropped lines are told
+
 
 class FloodGate:
     """Lets ``rate`` lines a second pass after a first ``burst``. May be used from any thread.
@@ -13,13 +15,14 @@ class FloodGate:
     A rate of 0 sets no limit.
     """
 
-    __slots__ = ("_burst", "_clock", "_dropped", "_left", "_lock", "_rate", "_seen")
+    __slots__ = ("_burst", "_clock", "_dropped", "_left", "_lock", "_rate", "_seen", "_told")
 
     def __init__(self, *, rate: float, burst: float, clock: Clock) -> None:
         self._rate = rate
         self._burst = self._left = max(1.0, burst)
         self._clock = clock
         self._seen = clock.monotonic()
+        self._told = self._seen - TELL_S
         self._dropped = 0
         self._lock = threading.Lock()
 
@@ -35,6 +38,10 @@ class FloodGate:
                 self._dropped += 1
                 return False, 0
             self._left -= 1
+            # Of a flood one line in so many passes: each with its own notice would be a flood of notices.
+            if self._dropped == 0 or now - self._told < TELL_S:
+                return True, 0
+            self._told = now
             dropped, self._dropped = self._dropped, 0
             return True, dropped
 
