@@ -85,10 +85,11 @@ class Fault(NamedTuple):
 
 
 class ConfigError(TidemillError):
-    """The configuration has faults; all of them, in file order."""
+    """The configuration has faults; all of them, by file and line."""
 
     exit_code = EXIT_CONFIG
 
     def __init__(self, faults: Sequence[Fault]) -> None:
-        self.faults = tuple(faults)
+        files = {fault.file: number for number, fault in reversed(list(enumerate(faults)))}  # as first named
+        self.faults = tuple(sorted(faults, key=lambda fault: (files[fault.file], fault.line, fault.column)))
         super().__init__("\n".join(str(fault) for fault in self.faults))

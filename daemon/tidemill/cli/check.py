@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,19 +39,13 @@ def check(session: Session) -> int:
         loaded = load(path, made_dir=_made_dir(session), environ=session.environ)
     except BrokenConfigError as error:
         further = _code_faults(session, error.rest, [], imports=imports)
-        return _report(session, in_file_order([*error.faults, *further]), [], [], [path])
+        return _report(session, list(ConfigError([*error.faults, *further]).faults), [], [], [path])
     except ConfigError as error:
         return _report(session, list(error.faults), [], [], [path])
     warnings = list(loaded.warnings)
     faults = _code_faults(session, loaded, warnings, imports=imports)
     deployments = [_deployment(session, loaded, each) for each in loaded.settings.deployments.values()]
     return _report(session, faults, warnings, deployments, list(loaded.files))
-
-
-def in_file_order(faults: Sequence[Fault]) -> list[Fault]:
-    """Return the faults of each file together, in the order of their lines; files in the order they are first named."""
-    files = {fault.file: number for number, fault in reversed(list(enumerate(faults)))}
-    return sorted(faults, key=lambda fault: (files[fault.file], fault.line, fault.column))
 
 
 def _made_dir(session: Session) -> Path | None:
