@@ -6,6 +6,7 @@ and the command line prints that text without a traceback and exits with ``exit_
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import ClassVar, NamedTuple
 
@@ -91,5 +92,5 @@ class ConfigError(TidemillError):
 
     def __init__(self, faults: Sequence[Fault]) -> None:
         files = {fault.file: number for number, fault in reversed(list(enumerate(faults)))}  # as first named
-        self.faults = tuple(sorted(faults, key=lambda fault: (files[fault.file], fault.line, fault.column)))
+        self.faults = tuple(sorted(faults, key=lambda fault: (files[fault.file], fault.line or sys.maxsize, fault.column)))
         super().__init__("\n".join(str(fault) for fault in self.faults))
