@@ -25,13 +25,14 @@ from typing import Any, NoReturn
 from tidemill import __version__, systemd
 from tidemill.api import documents, places, sockets
 from tidemill.clock import SystemClock
-from tidemill.config import Loaded, LogLevel, load, load_last_good, resolve_secret, save_last_good
+from tidemill.config import BrokenConfigError, Loaded, LogLevel, load, load_last_good, resolve_secret, save_last_good
 from tidemill.core.deployments import FlowKind, PoolType, WorkPool
 from tidemill.core.ports import Runner
 from tidemill.errors import EXIT_FAILED, EXIT_OK, ConfigError, TidemillError
 from tidemill.flows.builtins import BuiltinFlow, builtins
 from tidemill.ids import Ids
 from tidemill.runners.cgroups import Cgroups, delegated
+from tidemill.runners.dask import DaskRunner
 from tidemill.runners.inline import InlineRunner
 from tidemill.runners.lag import LagMonitor
 from tidemill.runners.nursery import InterpreterError
@@ -62,13 +63,12 @@ def run(config: Path, state_dir: Path | None, strict: bool, environ: Mapping[str
     A configuration that is broken is passed over for the last good one, which is said everywhere; with ``strict``, or
     where there is none, its faults are raised.
     """
-    flows = builtins(environ=environ)
-    loaded, faults = _configuration(config, state_dir, strict, flows, environ)
+    state = places.state_dir(environ, asked=state_dir)
+    _make_private(state)
+    loaded, faults = _configuration(config, state, strict, builtins(environ=environ), environ)
     settings = loaded.settings
     # A command that ignores SIGTERM has to be killed before its runner gives it up as code that still runs.
     flows = builtins(environ=environ, grace=settings.daemon.grace_period / 2)
-    state = places.state_dir(environ, asked=state_dir)
-    _make_private(state)
     clock = SystemClock()
     lock = StateLock(state)
     lock.acquire(clock.now())
@@ -121,16 +121,14 @@ def run(config: Path, state_dir: Path | None, strict: bool, environ: Mapping[str
 
 
 def _configuration(
-    config: Path,
-    state_dir: Path | None,
-    strict: bool,
-    flows: Mapping[str, BuiltinFlow],
-    environ: Mapping[str, str],
+    config: Path, state: Path, strict: bool, flows: Mapping[str, BuiltinFlow], environ: Mapping[str, str]
 ) -> tuple[Loaded, tuple[str, ...]]:
     """Return what to run by, and the faults of the file where it is the last good set instead."""
-    state = places.state_dir(environ, asked=state_dir)
     try:
-        loaded = load(config, made_dir=state / "made.d", environ=environ)
+        try:
+            loaded = load(config, made_dir=state / "made.d", environ=environ)
+        except BrokenConfigError as error:
+            raise ConfigError([*error.faults, *builtin_faults(error.rest, flows)]) from error
         if found := builtin_faults(loaded, flows):
             raise ConfigError(found)
     except ConfigError as error:
@@ -232,6 +230,7 @@ class Daemon:
             tell_tasks=lambda events: house.bus.publish_task_runs(events),  # noqa: PLW0108
             tasks_wanted=lambda: house.bus.task_runs_wanted,
         )
+        self._instance = store.instance_id
         house = House(
             store=store,
             catalogue=known,
@@ -281,6 +280,16 @@ class Daemon:
                 environ=self._environ,
                 lines_per_second=settings.log.max_lines_per_second,
                 cgroups=self._cgroups,
+            )
+        if pool.type == PoolType.DASK:
+            return DaskRunner(
+                pool=pool,
+                flows_dir=settings.daemon.flows,
+                mailbox=f"tidemill-{self._instance}-{pool.name}",
+                boot=self._ids.new(self._clock.now()),
+                clock=self._clock,
+                grace=settings.daemon.grace_period / 2,
+                source=self._ids.random,
             )
         return InlineRunner(
             pool=pool,
@@ -429,6 +438,8 @@ class Daemon:
 def _make_private(directory: Path) -> None:
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except FileExistsError as error:
+        raise TidemillError(f"{directory}: not a directory; choose another with --state-dir") from error
     except OSError as error:
         raise TidemillError(f"{directory}: the state directory cannot be made: {error.strerror}") from error
     if not os.access(directory, os.W_OK | os.X_OK):

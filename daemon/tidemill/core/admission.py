@@ -63,6 +63,7 @@ class Lineup:
         self._by_key: dict[tuple[str, str, str | None, tuple[str, ...]], int] = {}
         self._ready: dict[str, list[_Entry]] = {}
         self._parked: dict[Limit, list[_Entry]] = {}
+        self._held_back: dict[str, str] = {}  # why nothing can start, by pool
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -127,7 +128,7 @@ class Lineup:
         """Return the run that may start next in ``pool`` and hold its slots for it; None: none may."""
         own = Limit("pool", pool)
         ready = self._ready.get(pool)
-        if not ready or own in self._limits.paused or not self._room(own):
+        if not ready or own in self._limits.paused or pool in self._held_back or not self._room(own):
             return None
         while ready:
             _, _, seq, number, token = heapq.heappop(ready)
@@ -178,6 +179,13 @@ class Lineup:
             if self._head(line) is not None:
                 self._queue_up(number)
 
+    def hold_back(self, pool: str, reason: str | None) -> None:
+        """Let nothing start in ``pool``, for that reason; None: let it start again."""
+        if reason is None:
+            self._held_back.pop(pool, None)
+        else:
+            self._held_back[pool] = reason
+
     def reason(self, run: FlowRun) -> str:
         """Say why a waiting run has not started."""
         own = Limit("pool", run.work_pool)
@@ -185,6 +193,8 @@ class Lineup:
         for limit in (own, *line.limits):
             if limit in self._limits.paused:
                 return f"{limit} is paused"
+        if run.work_pool in self._held_back:
+            return self._held_back[run.work_pool]
         for limit in (*line.limits, own):
             if not self._room(limit):
                 return f"{limit} is full: {self.used(limit)} of {self._limits.slots[limit]} slots held"

@@ -128,7 +128,11 @@ class Runner(Protocol):
 
 
 class Detached(Exception):  # noqa: N818 - nothing went wrong
-    """The runner lets go of an attempt that goes on elsewhere; a later daemon adopts it."""
+    """The runner lets go of an attempt: it goes on elsewhere, and a later daemon adopts it, or it never ``began``."""
+
+    def __init__(self, *, began: bool) -> None:
+        super().__init__()
+        self.began = began
 
 
 @runtime_checkable

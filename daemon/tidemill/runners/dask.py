@@ -139,7 +139,7 @@ class DaskRunner:
     async def _carry(self, attempt: Attempt) -> Outcome:
         key = attempt.key
         if self._detached:
-            raise Detached
+            raise Detached(began=attempt.placed)
         self._attempts[key] = attempt
         attempt.answer = self._send
         attempt.cancellation.on_request(lambda: self._cancel(attempt))

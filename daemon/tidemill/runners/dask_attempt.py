@@ -70,7 +70,7 @@ class Attempt:
     def let_go(self) -> None:
         """Nobody here follows it any longer; it goes on."""
         if not self.ended.done():
-            self.ended.set_exception(Detached())
+            self.ended.set_exception(Detached(began=self.placed))
             self._quit()
 
     def release(self) -> None:

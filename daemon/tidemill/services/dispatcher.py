@@ -207,6 +207,11 @@ class Dispatcher:
                 return
             idle.popleft().set_result(run)
 
+    def hold_back(self, pool: str, reason: str | None) -> None:
+        """Hand nothing to the workers of ``pool``, which cannot start it for that reason; None: do so again."""
+        self.lineup.hold_back(pool, reason)
+        self.hand_out(pool)
+
     def release(self, taken: FlowRun) -> None:
         """Give back the slots of a run as it was taken, and hand out what they were missing for."""
         self.lineup.release(taken)

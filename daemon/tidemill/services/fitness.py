@@ -47,7 +47,12 @@ def entrypoint_fitness(loaded: Loaded, environ: Mapping[str, str]) -> Fitness:
     ``environ`` is the daemon's environment, of which code in a process of its own gets next to nothing.
     """
     settings = loaded.settings
-    python = [each for each in settings.deployments.values() if each.flow.kind is not FlowKind.BUILTIN]
+    # What Dask workers have installed, nobody here can try.
+    python = [
+        each
+        for each in settings.deployments.values()
+        if each.flow.kind is not FlowKind.BUILTIN and settings.work_pools[each.work_pool].type != PoolType.DASK
+    ]
     if not python:
         return Fitness()
     probed: dict[tuple[str | None, str], Mapping[str, Probed]] = {}

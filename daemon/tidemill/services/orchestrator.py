@@ -59,14 +59,14 @@ class Orchestrator:
         await started
         return transition.run
 
-    async def begin(self, run: FlowRun) -> FlowRun | None:
+    async def begin(self, run: FlowRun, *, owner: str | None = None) -> FlowRun | None:
         """Make the start of an attempt durable and return the running run; None: it was changed meanwhile.
 
         Waits while the store is unavailable, unless the daemon stops: user code never starts before its RUNNING is
-        committed.
+        committed. ``owner`` says where an attempt lives that outlives this daemon; None: in this one.
         """
         while True:
-            transition = transitions.begin(run, self.clock.now(), self.owner)
+            transition = transitions.begin(run, self.clock.now(), owner or self.owner)
             try:
                 done = await self._write(transition, run.state)
             except StoreUnavailableError:

@@ -8,7 +8,7 @@ from datetime import datetime
 
 import msgspec
 
-from tidemill.core.deployments import OnCrash
+from tidemill.core.deployments import OnCrash, PoolType
 from tidemill.core.ports import Outcome
 from tidemill.core.runs import FlowRun, Transition
 from tidemill.core.states import State, StateType
@@ -17,6 +17,7 @@ from tidemill.services.catalogue import Catalogue
 from tidemill.services.orchestrator import Orchestrator
 from tidemill.services.orphans import Ended
 from tidemill.services.scripts import is_external
+from tidemill.services.worker import owner_elsewhere
 from tidemill.store import runs as stored_runs
 from tidemill.store import task_runs
 
@@ -28,12 +29,17 @@ logger = logging.getLogger("tidemill.recovery")
 
 
 class Recovered(msgspec.Struct, frozen=True, kw_only=True):
-    """How many runs were put back in line, called crashed, are tried again, and were cancelled."""
+    """How many runs were put back in line, called crashed, are tried again, and were cancelled.
+
+    ``elsewhere`` are those that live on without the daemon and are to be followed again; and their subflows.
+    """
 
     rescheduled: int = 0
     crashed: int = 0
     retried: int = 0
     cancelled: int = 0
+    elsewhere: tuple[FlowRun, ...] = ()
+    subflows: tuple[FlowRun, ...] = ()
 
 
 async def recover(
@@ -49,10 +55,12 @@ async def recover(
     PENDING goes back in line with no retry spent. RUNNING is CRASHED with the reason, or awaits a retry where its
     deployment says ``on_crash = "retry"``; PAUSED likewise, as the code that waited is gone. CANCELLING is CANCELLED.
     What they had started is ended before; a run of which something cannot be ended is not tried again. Subflows end
-    as their parents do, task runs with their flow run. Runs of scripts live on, under a lease.
+    as their parents do, task runs with their flow run. Runs of scripts live on, under a lease; so do those that a Dask
+    cluster has, with their subflows.
     """
     unfinished = await orchestrator.store.read(stored_runs.unfinished)
     runs = [run for run in unfinished if run.owner != orchestrator.owner and not is_external(run)]
+    elsewhere, subflows, runs = _elsewhere(runs, catalogue)
     orphans = await end_orphans(runs) if end_orphans is not None else {}
     counts = {"rescheduled": 0, "crashed": 0, "retried": 0, "cancelled": 0}
     changes: list[tuple[FlowRun, Transition]] = []
@@ -78,7 +86,23 @@ async def recover(
             transition.run.state.name,
             extra={"fields": {"run": run.id, "deployment": run.deployment, "state": transition.run.state.name}},
         )
-    return Recovered(**counts)
+    return Recovered(**counts, elsewhere=tuple(elsewhere), subflows=tuple(subflows))
+
+
+def _elsewhere(runs: Sequence[FlowRun], catalogue: Catalogue) -> tuple[list[FlowRun], list[FlowRun], list[FlowRun]]:
+    """Tell apart what lives on in a cluster that is still configured, its subflows, and everything else."""
+    pools = {owner_elsewhere(pool): pool.name for pool in catalogue.pools.values() if pool.type == PoolType.DASK}
+    candidates = [run for run in runs if run.owner in pools]
+    found = [run for run in candidates if run.created_by != "parent" and pools[run.owner or ""] == run.work_pool]
+    subflows: list[FlowRun] = []
+    ids = {run.id for run in found}
+    more = True
+    while more:  # subflows may have subflows
+        children = [run for run in candidates if run.id not in ids and run.parent_run_id in ids]
+        subflows += children
+        ids |= {run.id for run in children}
+        more = bool(children)
+    return found, subflows, [run for run in runs if run.id not in ids]
 
 
 def _decide(

@@ -10,6 +10,7 @@ from typing import Any
 import tidemill
 from tidemill.clock import Clock
 from tidemill.core.admission import Limit
+from tidemill.core.ports import RemoteRunner
 from tidemill.core.runs import FlowRun
 from tidemill.services.catalogue import Catalogue
 from tidemill.services.dispatcher import Dispatcher
@@ -61,6 +62,11 @@ class Status:
             found.append(f"database: {self._store.degraded}")
         if self._timekeeper.held is not None:
             found.append(f"clock: {self._timekeeper.held}")
+        found += [
+            f"work pool {name}: {worker.runner.problem}; its runs wait"
+            for name, worker in self._workers.items()
+            if isinstance(worker.runner, RemoteRunner) and worker.runner.problem is not None
+        ]
         found += [f"lag: {each}" for each in self.lag()]
         abandoned = sum(worker.runner.abandoned for worker in self._workers.values())
         if abandoned:

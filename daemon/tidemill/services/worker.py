@@ -74,12 +74,14 @@ class Worker:
         self._recorder = recorder
         self._clock = clock
         self._adopted: set[asyncio.Task[None]] = set()
+        self._remote = runner if isinstance(runner, RemoteRunner) else None
+        self._owner = owner_elsewhere(pool) if self._remote is not None else None
 
     async def run(self) -> None:
         """Carry runs until the dispatcher hands out nothing more and the last one has ended."""
-        if isinstance(self.runner, RemoteRunner):
-            self._dispatcher.hold_back(self.pool.name, self.runner.problem)
-            self.runner.start(self._reach_changed)
+        if self._remote is not None:
+            self._reach_changed()
+            self._remote.start(self._reach_changed)
         tasks = [
             asyncio.create_task(self._carry_on(), name=f"worker {self.pool.name}/{number}")
             for number in range(self.pool.concurrency_limit)
@@ -92,8 +94,8 @@ class Worker:
                 task.cancel()
 
     def _reach_changed(self) -> None:
-        assert isinstance(self.runner, RemoteRunner)
-        self._dispatcher.hold_back(self.pool.name, self.runner.problem)
+        assert self._remote is not None
+        self._dispatcher.hold_back(self.pool.name, self._remote.problem)
 
     async def _carry_on(self) -> None:
         while True:
@@ -122,8 +124,7 @@ class Worker:
 
     async def carry(self, taken: FlowRun) -> Job | None:
         """Start, run and conclude one attempt; return its job where its code was left behind and still runs."""
-        owner = owner_elsewhere(self.pool) if isinstance(self.runner, RemoteRunner) else None
-        run = await self._orchestrator.begin(taken, owner=owner)
+        run = await self._orchestrator.begin(taken, owner=self._owner)
         if run is None:
             await self._dispatcher.put_back(taken)
             return None
@@ -136,6 +137,8 @@ class Worker:
         task.add_done_callback(self._adopted.discard)
 
     async def _adopt(self, run: FlowRun, recorder: RunRecorder) -> None:
+        fields = {"run": run.id, "deployment": run.deployment}
+        logger.info("%s: %s went on elsewhere", run.deployment or run.flow, run.name, extra={"fields": fields})
         taken = msgspec.structs.replace(run, attempt=run.attempt - 1)  # as it was when it was taken
         self._dispatcher.lineup.hold(taken)
         left: Job | None = None
@@ -164,8 +167,8 @@ class Worker:
                 outcome = _gone(run)
             else:
                 if adopted:
-                    assert isinstance(self.runner, RemoteRunner)
-                    outcome = await self.runner.adopt(job, recorder, cancellation)
+                    assert self._remote is not None
+                    outcome = await self._remote.adopt(job, recorder, cancellation)
                 else:
                     outcome = await self.runner.run(job, recorder, cancellation)
                 # A command's last line and an error's text become the state's message: secrets stay out of that, too.
@@ -176,8 +179,12 @@ class Worker:
                 if problem is not None and outcome.type is StateType.COMPLETED:
                     outcome = Outcome(type=StateType.FAILED, name="Failed", message=problem)
             await self._orchestrator.conclude(self.live[run.id].run, outcome, deployment)
-        except Detached:
-            return None  # it goes on without us
+        except Detached as detached:
+            if not detached.began:
+                await self._orchestrator.change(
+                    self.live[run.id].run, StateType.SCHEDULED, "Scheduled", "the daemon stopped before it could begin"
+                )
+            return None  # else it goes on without us
         finally:
             del self.live[run.id]
         return job if outcome.abandoned else None
@@ -193,10 +200,10 @@ class Worker:
 
     def detach(self) -> int:
         """Leave attempts that live elsewhere to themselves, because the daemon stops; return how many."""
-        if not isinstance(self.runner, RemoteRunner):
+        if self._remote is None:
             return 0
         count = len(self.live)
-        self.runner.detach()
+        self._remote.detach()
         return count
 
     def cancel_all(self, reason: str, *, only: Container[str] | None = None) -> int:
