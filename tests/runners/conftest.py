@@ -45,9 +45,8 @@ class HeardRecorder(MemoryRecorder):
         self._more = asyncio.Event()
 
     def report(self, report: Report) -> None:
-        if isinstance(report, LogReport | ArtifactReport):
-            super().report(report)
-        else:
+        super().report(report)
+        if not isinstance(report, LogReport | ArtifactReport):
             self.others.append(report)
         self._loop.call_soon_threadsafe(self._more.set)
 

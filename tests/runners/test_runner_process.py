@@ -237,6 +237,12 @@ async def test_sync_code_is_interrupted_where_it_stands_and_may_put_things_in_or
     assert apart.recorder.messages == ["put in order"]
 
 
+async def test_the_timeout_of_a_sync_flow_interrupts_even_a_sleep(apart: House) -> None:
+    outcome = await apart.run("engine.py:sync_out_of_time")
+    assert (outcome.type, outcome.name) == (FAILED, "TimedOut")
+    assert outcome.message == "did not end within its timeout, 300ms"
+
+
 # What it takes to end what does not want to: told, terminated, killed.
 STUBBORN = ["computes", "computes_in_c", "ignores_being_told", "ignores_everything", "async_that_blocks"]
 
