@@ -20,23 +20,30 @@ from tidemill.api.places import DATABASE, SOCKET
 from tidemill.api.server import Server
 from tidemill.config import ApiSettings
 from tidemill.core import transitions
+from tidemill.core.blocks import Block, BlockType
 from tidemill.core.deployments import Deployment, FlowKind, FlowRef, WorkPool, WorkQueue
 from tidemill.core.events import RunChanged, RunDeleted
 from tidemill.core.overrides import Override
 from tidemill.core.ports import Outcome
 from tidemill.core.retries import RetryPolicy
-from tidemill.core.runs import Artifact, FlowRun, LogRow, SkippedFire
+from tidemill.core.runs import Artifact, FlowRun, LogRow, SkippedFire, TaskRun
 from tidemill.core.schedules import Schedule
+from tidemill.core.slots import SlotLimit
 from tidemill.core.states import State, StateType
 from tidemill.errors import TidemillError, TransitionError
 from tidemill.ids import Ids
 from tidemill.services.bus import EventBus
+from tidemill.services.orchestrator import Orchestrator
+from tidemill.services.recorder import RecorderHouse
+from tidemill.services.scripts import Scripts
 from tidemill.store import Store, inline_doors
 from tidemill.store import runs as stored_runs
 from tidemill.store.artifacts import ARTIFACTS
 from tidemill.store.catalogue import CLEAR_OVERRIDE, SET_OVERRIDE, SYNC_CATALOGUE, Listing
 from tidemill.store.logs import LOGS
 from tidemill.store.schedules import PLAN, Plan
+from tidemill.store.task_runs import TASK_RUNS
+from tidemill.telemetry.redaction import Redactor
 
 T = TypeVar("T")
 LONG = "a-deployment-with-a-name-as-long-as-names-may-be-which-is-sixty4"
@@ -69,6 +76,21 @@ DEPLOYMENTS = (
 )
 QUEUES = (WorkQueue(name="default"), WorkQueue(name="energy_usage", priority=2, concurrency_limit=2, automatic=True))
 POOLS = (WorkPool(name="default"), WorkPool(name="spare", type="process", concurrency_limit=4))
+
+
+LIMITS = (
+    SlotLimit(name="database", limit=5),
+    SlotLimit(name="api", limit=10, slot_decay_per_second=2.5, description="what the API bears"),
+)
+BLOCKS = (
+    Block(name="settings", type=BlockType.JSON, fields={"value": {"env": "x"}}, description="for all"),
+    Block(
+        name="orders-api",
+        type=BlockType.HTTP_API,
+        fields={"base_url": "https://h/v1", "headers": {}, "auth": {"bearer": {"env": "TOKEN"}}},
+        secrets=(("auth", "bearer"),),
+    ),
+)
 
 
 class WatchedBus(EventBus):
@@ -114,6 +136,20 @@ class Mill:
         self.ids = Ids(random.Random(7))
         self.failing: Exception | None = None
         self.made: list[str] = []  # ids of the runs that were asked for
+        self.given: list[Any] = []  # what paused runs were resumed with
+        self.live_limits: list[dict[str, Any]] = []
+        recorders = RecorderHouse(
+            store=store,
+            clock=clock,
+            ids=self.ids,
+            redactor=Redactor(),
+            secret=lambda ref: "",
+            tell=lambda lines: None,
+            publish=self.events.publish,
+            lines_per_second=1000,
+        )
+        orchestrator = Orchestrator(store=store, clock=clock, ids=self.ids, owner="boot")
+        self.scripts = Scripts(orchestrator=orchestrator, clock=clock, ids=self.ids, recorder=recorders.outside)
 
     @classmethod
     async def open(cls, folder: Path, clock: FakeClock) -> Mill:
@@ -157,6 +193,16 @@ class Mill:
         kind, word = (StateType.CANCELLING, "Cancelling") if running else (StateType.CANCELLED, "Cancelled")
         return await self._enter(run, State(type=kind, name=word, timestamp=self.clock.now(), message=reason))
 
+    async def resume_run(self, run_id: str, given: Any = None) -> FlowRun:
+        run = await self.get(run_id)
+        if run.state.type is not StateType.PAUSED:
+            raise TransitionError(f"flow run {run.name} is {run.state.name}; only a paused run is resumed")
+        self.given.append(given)
+        return await self._enter(run, State(type=StateType.RUNNING, name="Running", timestamp=self.clock.now()))
+
+    def concurrency_limits(self) -> list[dict[str, Any]]:
+        return self.live_limits
+
     async def retry_run(self, run_id: str) -> FlowRun:
         run = await self.get(run_id)
         if not run.state.is_terminal:
@@ -197,7 +243,14 @@ class Mill:
 
     async def stock(self) -> None:
         """Write the catalogue down."""
-        listing = Listing(deployments=DEPLOYMENTS, work_queues=QUEUES, work_pools=POOLS, at=self.clock.now())
+        listing = Listing(
+            deployments=DEPLOYMENTS,
+            work_queues=QUEUES,
+            work_pools=POOLS,
+            concurrency_limits=LIMITS,
+            blocks=BLOCKS,
+            at=self.clock.now(),
+        )
         await self.store.write(SYNC_CATALOGUE, listing)
 
     async def add(
@@ -243,6 +296,33 @@ class Mill:
         source = random.Random(1)
         transition = transitions.conclude(run, outcome, self.clock.now(), retry=RetryPolicy(), source=source)
         return await self._write(run, transition)
+
+    async def pause_run(self, run: FlowRun) -> FlowRun:
+        """Let a running run pause."""
+        return await self._enter(run, State(type=StateType.PAUSED, name="Paused", timestamp=self.clock.now()))
+
+    async def task(
+        self, run: FlowRun, name: str, type_: StateType = StateType.COMPLETED, *, tags: tuple[str, ...] = ()
+    ) -> TaskRun:
+        """Store a task run of a run."""
+        now = self.clock.now()
+        state = State(type=type_, name=type_.value.title(), timestamp=now, data={"n": 1})
+        made = TaskRun(
+            id=self.ids.new(now),
+            run=run.seq,
+            run_id=run.id,
+            name=name,
+            task_key=name,
+            dynamic_key="0",
+            state=state,
+            tags=tags,
+            created=now,
+            start_time=now,
+            end_time=now if state.is_terminal else None,
+            run_time_s=0.5,
+        )
+        await self.store.write(TASK_RUNS, made)
+        return made
 
     async def print(self, run: FlowRun, *lines: str, level: int = 20) -> None:
         """Let a run print lines."""
