@@ -1,0 +1,64 @@
+"""The pages say what the code does: held against the code itself."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tidemill.cli.main import COMMANDS, build, shared_options
+from tidemill.core.builtins import BUILTIN_PARAMETERS
+from tidemill.core.deployments import CatchUp, CollisionStrategy
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def text(name: str) -> str:
+    return (ROOT / name).read_text()
+
+
+def commands(parser: argparse.ArgumentParser, words: tuple[str, ...] = ()) -> Iterator[tuple[str, set[str]]]:
+    """Yield every command that does something, with its own options."""
+    below = [each for each in parser._actions if isinstance(each, argparse._SubParsersAction)]
+    if below:
+        for name, each in below[0].choices.items():
+            yield from commands(each, (*words, name))
+        return
+    shared = {option for each in shared_options()._actions for option in each.option_strings} | {"-h", "--help"}
+    own = [each for each in parser._actions if each.option_strings and not shared & set(each.option_strings)]
+    yield " ".join(words), {max(each.option_strings, key=len) for each in own}
+
+
+@pytest.mark.parametrize(("command", "options"), [*commands(build(list(COMMANDS)))], ids=lambda value: str(value)[:30])
+def test_every_command_and_option_is_on_the_commands_page(command: str, options: set[str]) -> None:
+    rows = [line for line in text("docs/commands.md").splitlines() if re.match(rf"\| `{command}[ `]", line)]
+    assert len(rows) == 1
+    assert set(re.findall(r"--[a-z-]+", rows[0])) == options
+
+
+def test_the_commands_page_names_no_command_that_is_not_there() -> None:
+    rows = re.findall(r"^\| `([a-z][a-z -]*[a-z])(?: [\[A-Z].*?)?` \|", text("docs/commands.md"), re.MULTILINE)
+    assert set(rows) == {command for command, _ in commands(build(list(COMMANDS)))}
+
+
+@pytest.mark.parametrize("flow", sorted(BUILTIN_PARAMETERS))
+def test_every_parameter_of_a_built_in_flow_is_on_its_page(flow: str) -> None:
+    section = text("docs/built-in-flows.md").split(f"## `{flow}`")[1].split("\n## ")[0]
+    missing = {name for name in BUILTIN_PARAMETERS[flow] if f"`{name}`" not in section}
+    assert not missing
+
+
+@pytest.mark.parametrize("word", [*CatchUp, *CollisionStrategy])
+def test_every_policy_is_on_the_page_about_time(word: str) -> None:
+    assert f'"{word}"' in text("docs/time.md")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_between_pages_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text()):
+        if "://" not in target:
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"
