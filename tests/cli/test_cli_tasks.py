@@ -1,4 +1,5 @@
 """Task runs, variables, blocks, limits and pauses on the command line, against a live daemon and one that is down."""
+# ruff: noqa: F811 - the fixture and the argument that is it
 
 from __future__ import annotations
 
@@ -15,13 +16,13 @@ from tidemill.store import variables
 from tidemill.store.runs import CREATE_RUNS
 
 
-def running(shell: Shell) -> FlowRun:  # noqa: F811
+def running(shell: Shell) -> FlowRun:
     mill = shell.daemon.mill
     found: FlowRun = shell.do(mill.begin(shell.do(mill.add())))
     return found
 
 
-def child_of(shell: Shell, parent: FlowRun) -> FlowRun:  # noqa: F811
+def child_of(shell: Shell, parent: FlowRun) -> FlowRun:
     mill = shell.daemon.mill
     fields: dict[str, Any] = {"seq": mill.store.next_seq(), "id": mill.ids.new(shell.daemon.clock.now())}
     child = replace(parent, **fields, name="kid", flow="child", deployment=None, parent_run_id=parent.id)
@@ -30,7 +31,7 @@ def child_of(shell: Shell, parent: FlowRun) -> FlowRun:  # noqa: F811
     return child
 
 
-def test_task_runs_are_listed_with_the_flow_run_they_belong_to(shell: Shell) -> None:  # noqa: F811
+def test_task_runs_are_listed_with_the_flow_run_they_belong_to(shell: Shell) -> None:
     assert shell.text("task-run", "ls") == "No task runs yet: flows with @task make them.\n"
     run = running(shell)
     for name, kind in (("fetch", StateType.COMPLETED), ("store", StateType.FAILED)):
@@ -50,7 +51,7 @@ def test_task_runs_are_listed_with_the_flow_run_they_belong_to(shell: Shell) -> 
 
 def test_a_table_of_task_runs_fits_80_columns_with_whole_names(
     shell: Shell,
-    monkeypatch: pytest.MonkeyPatch,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     long = "a-task-with-a-name-of-its-own-that-is-longer-than-people-usually-think-of-" + "x" * 60
@@ -60,7 +61,7 @@ def test_a_table_of_task_runs_fits_80_columns_with_whole_names(
     assert all(len(line) <= 80 for line in text.splitlines() if long not in line)
 
 
-def test_a_run_shows_its_parent_its_task_runs_and_what_it_began(shell: Shell) -> None:  # noqa: F811
+def test_a_run_shows_its_parent_its_task_runs_and_what_it_began(shell: Shell) -> None:
     run = running(shell)
     shell.do(shell.daemon.mill.task(run, "fetch"))
     child = child_of(shell, run)
@@ -76,7 +77,7 @@ def test_a_run_shows_its_parent_its_task_runs_and_what_it_began(shell: Shell) ->
     assert [each["id"] for each in found["children"]] == [child.id]
 
 
-def test_a_paused_run_is_resumed_with_an_input(shell: Shell) -> None:  # noqa: F811
+def test_a_paused_run_is_resumed_with_an_input(shell: Shell) -> None:
     mill = shell.daemon.mill
     run = shell.do(mill.pause_run(running(shell)))
     code, _, error = shell.run("flow-run", "resume", run.id, "--input", "yes")
@@ -89,7 +90,7 @@ def test_a_paused_run_is_resumed_with_an_input(shell: Shell) -> None:  # noqa: F
     assert "only a paused run is resumed" in error
 
 
-def test_variables_say_what_holds_and_where_it_is_from(shell: Shell) -> None:  # noqa: F811
+def test_variables_say_what_holds_and_where_it_is_from(shell: Shell) -> None:
     assert "No variables" in shell.text("variable", "ls")
     mill, now = shell.daemon.mill, shell.daemon.clock.now()
     shell.do(mill.store.write(variables.STATE_VARIABLES, variables.Stated(values={"region": "fi", "size": 3}, at=now)))
@@ -106,7 +107,7 @@ def test_variables_say_what_holds_and_where_it_is_from(shell: Shell) -> None:  #
     assert (code, error) == (4, 'tidemill: no variable is called "regio"; did you mean region?\n')
 
 
-def test_blocks_are_shown_without_their_secrets(shell: Shell) -> None:  # noqa: F811
+def test_blocks_are_shown_without_their_secrets(shell: Shell) -> None:
     """P14"""
     _, api, settings = shell.text("block", "ls").splitlines()
     assert api.split() == ["orders-api", "http_api", "auth.bearer"]
@@ -116,7 +117,7 @@ def test_blocks_are_shown_without_their_secrets(shell: Shell) -> None:  # noqa: 
     assert "TOKEN" not in text + json.dumps(shell.json("block", "ls"))
 
 
-def test_concurrency_limits_show_what_is_taken(shell: Shell) -> None:  # noqa: F811
+def test_concurrency_limits_show_what_is_taken(shell: Shell) -> None:
     shell.daemon.mill.live_limits = [{"name": "database", "active_slots": 2.5, "waiting": 1}]
     _, api, database = shell.text("concurrency-limit", "ls").splitlines()
     assert api.split() == ["api", "10", "0", "0", "2.5", "yes"]
@@ -124,7 +125,7 @@ def test_concurrency_limits_show_what_is_taken(shell: Shell) -> None:  # noqa: F
     assert "2.5 of 5 taken, 1 waiting" in shell.text("concurrency-limit", "inspect", "database")
 
 
-def test_all_of_it_is_read_from_the_database_of_a_daemon_that_is_down(shell: Shell) -> None:  # noqa: F811
+def test_all_of_it_is_read_from_the_database_of_a_daemon_that_is_down(shell: Shell) -> None:
     run = running(shell)
     shell.do(shell.daemon.mill.task(run, "fetch"))
     shell.daemon.stop()

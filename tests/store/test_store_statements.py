@@ -25,7 +25,8 @@ HOT = {
     "references": {"routes", "schedules", "owners"},
     "runs": {name for noun, name in NAMED if noun == "runs"},
     "schedules": {"advance", "skip", "skipped_of"},
-    "task_runs": {"put", "of_run", "by_id"},
+    "task_runs": {"put", "of_run", "by_id", "page_of_runs", "count_of_runs", "by_ids", "by_id_prefix"},
+    "task_cache": {"put", "get", "obsolete"},
     "retention": {"runs_before", "oldest_on", "keyless_before", "still_finished", "delete_lines_of", "delete_lines"},
     "listing": {
         name

@@ -121,7 +121,7 @@ Versions beyond ``keep_versions`` are dropped, the oldest first. Without a key e
 
 
 def _update(connection: sqlite3.Connection, items: Sequence[Artifact]) -> list[None]:
-    newest = {item.id: item for item in items}
+    newest = {(item.id, item.run_id): item for item in items}
     found = [(item.id, item.run_id, item.text, item.description) for item in newest.values()]
     connection.execute(_SQL["update"], {"rows": rows(found)})
     return [None] * len(items)
