@@ -1,6 +1,7 @@
 """The child's end of its pipe: what it says goes out without waiting, questions wait for their answer.
 
-What is said goes straight into the socket, so that a process that dies in its next instruction has said it. When the
+What is said goes straight into the socket, so that a process that dies in its next instruction has said it. Reports of
+task runs may wait a few milliseconds for company: waking the daemon for each costs more than the task. When the
 daemon does not keep up, the rest is gathered, bounded, and a thread of its own sends it; another one, begun by the
 first question, reads. Neither is there before it is needed: flow code may fork, and a process of one thread forks best.
 
@@ -32,6 +33,8 @@ from tidemill.runners.protocol import PACKET, Answer, Ask, Cancel, Flush, Flushe
 MOST_LINES, MOST, MOST_LARGE = 2_000, 20_000, 256
 _LARGE = 4096  # bytes
 _LOOK_S = 0.002
+# How long, and in what company, something waits that may.
+_SOON_S, _COMPANY = 0.005, 16
 _GONE = "the daemon is gone; nobody answers"
 
 
@@ -43,10 +46,13 @@ class Channel:
         self._packets = Packets()
         self._waiting: deque[bytes] = deque()
         self._wake: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._held: deque[bytes] = deque()
+        self._hold: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._holding = False
         self._numbers = itertools.count(1)
         self._questions: dict[int, Future[Any]] = {}
         # Taken by whoever starts the thread.
-        self._unread, self._unwritten = [None], [None]
+        self._unread, self._unwritten, self._unheld = [None], [None], [None]
         self.closed = False
         self.on_cancel: Callable[[Cancel], None] = lambda cancel: None
         self.told = threading.Event()  # a Cancel came
@@ -61,15 +67,12 @@ class Channel:
         if self.closed:
             return False
         packets = protocol.packets(message)
-        if not self._waiting and len(packets) == 1:
-            try:
-                self._sock.send(packets[0], socket.MSG_DONTWAIT)
-                return True
-            except BlockingIOError:
-                pass
-            except OSError:
-                self.closed = True
-                return False
+        if self._held:
+            packets = [*self._let_go(), *packets]
+        if not self._waiting:
+            packets = self._send_now(packets)
+            if not packets:
+                return not self.closed
         if droppable and len(self._waiting) > MOST_LINES:
             return False
         most = MOST if len(packets[0]) < _LARGE else MOST_LARGE
@@ -79,11 +82,67 @@ class Channel:
         self._send_on()
         return not self.closed
 
+    def say_soon(self, message: Any) -> None:
+        """Send a message with the next ones, or after a few milliseconds. Raises ``ValueError`` as :meth:`say`."""
+        if self.closed:
+            return
+        packets = protocol.packets(message)
+        if len(packets) > 1 or self._waiting:
+            self.say(message)
+            return
+        self._held.append(packets[0])
+        if len(self._held) >= _COMPANY:
+            self._send_held()
+        elif not self._holding:
+            self._holding = True
+            with contextlib.suppress(IndexError):
+                self._unheld.pop()
+                _thread.start_new_thread(self._hold_on, ())
+            self._hold.put(None)
+
     def settle(self) -> None:
         """Return when everything said is sent."""
+        self._send_held()
         while self._waiting and not self.closed:
             self._send_on()
             time.sleep(_LOOK_S)
+
+    def _let_go(self) -> list[bytes]:
+        """Take what was held. Where the taker is torn out of it, reports are missing, and none is false."""
+        held: list[bytes] = []
+        with contextlib.suppress(IndexError):
+            while True:
+                held.append(self._held.popleft())
+        return held
+
+    def _send_held(self) -> None:
+        packets = self._let_go()
+        if not self._waiting:
+            packets = self._send_now(packets)
+        if packets:
+            self._waiting.extend(packets)
+            self._send_on()
+
+    def _hold_on(self) -> None:
+        while True:
+            self._hold.get()
+            time.sleep(_SOON_S)
+            self._holding = False
+            self._send_held()
+
+    def _send_now(self, packets: list[bytes]) -> list[bytes]:
+        """Send as much as the socket takes; return the rest."""
+        while packets:
+            packet, count = protocol.joined(packets)
+            try:
+                self._sock.send(packet, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                return packets
+            except OSError:
+                self.closed = True
+                return []
+            packets = packets[count:]
+        return packets
 
     def _send_on(self) -> None:
         with contextlib.suppress(IndexError):
@@ -171,8 +230,9 @@ class Channel:
         """In a process that flow code has forked: leave the pipe to the run's own process, which speaks for all."""
         self.closed = True
         self._waiting.clear()
-        self._unread.clear()
-        self._unwritten.clear()
+        self._held.clear()
+        for threads in (self._unread, self._unwritten, self._unheld):
+            threads.clear()
         with contextlib.suppress(OSError):
             os.close(self._sock.detach())
 

@@ -9,7 +9,7 @@ import msgspec
 from msgspec.structs import replace
 
 from tidemill.clock import Clock
-from tidemill.core.reports import ArtifactReport, CacheReport, EventReport, LogReport, Question, Report
+from tidemill.core.reports import ArtifactReport, CacheReport, EventReport, LogReport, Question, Report, TaskReport
 from tidemill.runners.channel import Channel
 from tidemill.sdk.canonical import canonical
 from tidemill.telemetry.floods import FloodGate
@@ -34,6 +34,8 @@ class PipeRecorder:
         """Send a report. Never waits, but where 32 MiB of others wait already. Raises ``ValueError``."""
         if isinstance(report, LogReport):
             self._line(report)
+        elif isinstance(report, TaskReport):
+            self._channel.say_soon(report)
         elif isinstance(report, ArtifactReport):
             self._channel.say(replace(report, data=_json(report.data)))
         elif isinstance(report, CacheReport):
