@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
+import sqlite3
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -64,8 +68,6 @@ def test_a_full_disk_is_said_stops_nothing_for_good_and_loses_nothing_told(make:
     def refused() -> bool:
         code, out, err = daemon.command("deployment", "run", "job", "--output", "json")
         if code == 0:
-            import json
-
             told.append(json.loads(out)["id"])
             fill(small_disk.parent / "disk")  # what room was left is taken
             return False
@@ -129,11 +131,8 @@ def test_a_start_on_a_full_disk_fails_and_says_why(make: Make, small_disk: Path)
     until(lambda: daemon.completed("tick"), "it runs")
 
 
-def test_a_database_that_becomes_read_only_is_said_and_heals(make: Make) -> None:
-    """P11: SQLite is told so by a trigger-like lock of another process that holds the database for itself."""
-    import contextlib
-    import sqlite3
-
+def test_a_database_that_another_process_holds_is_said_and_heals(make: Make) -> None:
+    """P11: a person in the sqlite3 shell, in the middle of a transaction."""
     daemon = make(CONFIG).start()
     until(lambda: daemon.completed("tick"), "it runs")
     with contextlib.closing(sqlite3.connect(daemon.state / "tidemill.db", isolation_level=None)) as other:
@@ -147,10 +146,32 @@ def test_a_database_that_becomes_read_only_is_said_and_heals(make: Make) -> None
     assert daemon.stop() == 0
 
 
+@pytest.mark.root
+def test_a_read_only_file_system_at_start_is_refused_with_the_reason(make: Make, small_disk: Path) -> None:
+    """P11: and all is there when it can be written again."""
+    daemon = make(CONFIG)
+    daemon.state = small_disk
+    daemon.start()
+    until(lambda: daemon.completed("tick"), "it runs")
+    assert daemon.stop() == 0
+    before = len(daemon.completed("tick"))
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    try:
+        assert daemon.start(ready=False).ended() not in (0, None)
+        assert str(small_disk) in daemon.log
+        assert "not writable" in daemon.log or "Read-only" in daemon.log
+        assert daemon.command("flow-run", "ls")[0] in (0, 3)
+    finally:
+        subprocess.run(["mount", "-o", "remount,rw", str(small_disk)], check=True)
+    daemon.start()
+    until(lambda: len(daemon.completed("tick")) > before, "it goes on")
+
+
+@pytest.mark.root
 def test_a_read_only_database_at_start_is_refused_with_the_reason(make: Make) -> None:
     """P11: as another user, for whom the file's mode counts."""
     if os.geteuid() != 0:
-        pytest.skip("needs root to become somebody for whom a file's mode counts")
+        pytest.skip("a read-only database needs root: to become somebody for whom a file's mode counts")
     daemon = make(CONFIG).start()
     assert daemon.stop() == 0
     os.chown(daemon.state, 65534, 65534)  # the directory is theirs, the database is not
@@ -159,7 +180,7 @@ def test_a_read_only_database_at_start_is_refused_with_the_reason(make: Make) ->
     log = daemon.log_file.open("ab")
     daemon._told = daemon.log_file.stat().st_size
     daemon.process = subprocess.Popen(
-        ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--", __import__("sys").executable,
+        ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--", sys.executable,
          "-m", "tidemill.cli.main", *daemon.words()],
         stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=daemon.environ, start_new_session=True,
     )  # fmt: skip
