@@ -204,12 +204,25 @@ async def test_a_run_has_as_many_open_files_as_it_may_have(apart: House) -> None
     assert "Too many open files" in outcome.message
 
 
-@pytest.mark.skipif(os.getuid() == 0, reason="the kernel does not count root's processes, but in a cgroup")
-async def test_a_run_has_as_many_processes_as_it_may_have(apart: House) -> None:
-    job = apart.job("hostile.py:forks", {"count": 100}, limits=Limits(processes=20))
+async def test_a_run_has_no_more_processes_than_it_may_have(apart: House) -> None:
+    """The kernel counts a user's: those that there are come on top of the limit."""
+    job = apart.job("hostile.py:forks", {"count": 1000, "counted": True}, limits=Limits(processes=20))
     outcome = await apart.carry(job, apart.recorder, apart.cancellation)
-    assert 0 < outcome.data["born"] <= 20
+    assert 0 < outcome.data["born"] < 1000
     assert outcome.data["refused"] > 0
+
+
+async def test_a_fork_bomb_within_its_limit_ends_with_its_run(hasty_apart: House, started: str) -> None:
+    """P10: whatever is forked while it is being killed is killed too."""
+    job = hasty_apart.job("hostile.py:bombs", {"started": started}, limits=Limits(processes=20))
+    running = asyncio.ensure_future(hasty_apart.carry(job, hasty_apart.recorder, hasty_apart.cancellation))
+    await begun(started)
+    hasty_apart.cancellation.request("enough")
+    outcome = await running
+    assert (outcome.type, outcome.abandoned) == (CANCELLED, False)
+    # A copy forked by hand has no mark in its environment: the server has no children but its spares.
+    spares = hasty_apart.runner._nursery(None).spares
+    assert len(family_of_server(hasty_apart)) <= spares + 1
 
 
 async def test_limits_are_set_for_what_a_run_starts_too(apart: House) -> None:
@@ -341,7 +354,7 @@ async def test_a_flow_may_have_a_pool_of_processes(apart: House) -> None:
     assert apart.recorder.messages == []
 
 
-@pytest.mark.parametrize("flow", ["prints", "writes_past_python"])
+@pytest.mark.parametrize("flow", [pytest.param("prints", marks=pytest.mark.slow), "writes_past_python"])
 async def test_a_million_lines_are_cut_and_counted_and_hold_nobody_up(apart: House, flow: str) -> None:
     """P10, P13: the loop stays free, the log bounded, and what was cut is said."""
     late: list[float] = []

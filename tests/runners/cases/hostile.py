@@ -124,8 +124,16 @@ def leaves_a_process_behind(held):
     return "done"
 
 
-def forks(count):
+def be_counted():
+    """The kernel counts nobody's processes against a limit who is root."""
+    if os.getuid() == 0:
+        os.setuid(54321)
+
+
+def forks(count, counted=False):
     """As many processes as it can have."""
+    if counted:
+        be_counted()
     born = []
     refused = 0
     for _ in range(count):
@@ -141,8 +149,10 @@ def forks(count):
     return {"born": len(born), "refused": refused}
 
 
-def bombs():
+def bombs(started):
     """Forks for ever, in every process that it forked."""
+    Path(started).write_text("")
+    be_counted()
     while True:
         try:
             os.fork()
