@@ -48,7 +48,7 @@ DEPLOYMENTS: dict[str, tuple[str, str, Any]] = {
     "tags": ('tags = ["b", "Any text: ü"]', "tags", ("b", "Any text: ü")),
     "one tag": ('tags = "b"', "tags", ("b",)),
     "paused": ("paused = true", "paused", True),
-    "no word of retries: the flow's own": ("retry_delay = 5", "retry", None),
+    "no word of retries: the flow's own": ("", "retry", None),
     "no retry": ("retries = 0", "retry", RetryPolicy()),
     "retries": (
         'retries = 5\nretry_delay = ["10s", "1m"]\nretry_backoff = 2\nretry_max_delay = "1h"\nretry_jitter = 0.3\n'

@@ -391,3 +391,39 @@ def test_an_event_that_code_emits_is_told_on_the_bus(tmp_path: Path) -> None:
         assert (event.event, event.run.id, event.payload) == ("order.placed", run.id, None)
 
     flows(tmp_path, main)
+
+
+def test_a_flood_of_events_is_cut_and_says_so(tmp_path: Path) -> None:
+    """P13: each would be a line of the daemon's log."""
+
+    async def main(world: FlowWorld) -> None:
+        async def job(recorder: DaemonRecorder, _: Job) -> None:
+            for _ in range(1500):
+                recorder.report(EventReport(event="e", resource={}, occurred=world.now))
+
+        async with world.carries(job) as house:
+            await world.finished(house)
+        assert sum(isinstance(each, Emitted) for each in world.events) == 1000
+        assert [line for _, line in world.lines] == ["500 lines dropped"]
+
+    flows(tmp_path, main)
+
+
+def test_task_runs_that_the_loop_cannot_take_over_in_time_are_dropped_and_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """P13: a thread that reports while the loop is held up."""
+    monkeypatch.setattr(intake, "MOST_GATHERED", 20)
+
+    async def main(world: FlowWorld) -> None:
+        async def job(recorder: DaemonRecorder, _: Job) -> None:
+            tasks = Tasks(recorder, world.clock)
+            for number in range(30):
+                tasks.begin(f"t-{number}")
+
+        async with world.carries(job) as house:
+            (run,) = await world.finished(house)
+            assert len(await world.task_runs(house, run)) == 20
+        assert [line for _, line in world.lines] == ["10 task runs were not kept: more than the database could take"]
+
+    flows(tmp_path, main)

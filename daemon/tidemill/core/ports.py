@@ -51,7 +51,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Recorder(Protocol):
-    """The one port between user code and the daemon. In the daemon, a call; in a child, a pipe; in a script, the API."""
+    """The one port between user code and the daemon: in it, a call; in a child, a pipe; in a script, the API."""
 
     def report(self, report: Report) -> None:
         """Hand over a report: never waits, keeps order, callable from any thread, bounded (drops are counted).

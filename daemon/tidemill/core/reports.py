@@ -159,7 +159,7 @@ class VariableChange(_Told, frozen=True, kw_only=True, tag="variable_change"):
 
 
 class BlockQuestion(_Told, frozen=True, kw_only=True, tag="block"):
-    """A configured block: ``{"type": …, "name": …, **fields}`` with its secrets resolved; they are redacted from then on."""
+    """A configured block: ``{"type": …, "name": …, **fields}`` with its secrets, which are redacted from then on."""
 
     name: str
     type: str | None = None

@@ -23,6 +23,7 @@ from tidemill.store import Store, logs, task_runs
 TASKS_WAIT_S = 0.05
 BATCH = 500  # task runs in one change: a few milliseconds of a commit that a starting run may share
 MOST_TASKS = 100_000  # that wait at a time; beyond it new ones are dropped, counted and said
+MOST_GATHERED = 200_000  # reports that wait for the loop; beyond it task runs are dropped likewise
 AGAIN_S = 1.0  # after the store refused a batch
 
 logger = logging.getLogger("tidemill.recorder")
@@ -72,6 +73,9 @@ class Intake:
     def put(self, reporter: Reporter, run: FlowRun, told: object) -> None:
         """Take what was reported of ``run``, the reporter's own or a subflow; callable from any thread."""
         with self._lock:
+            if len(self._gathered) >= MOST_GATHERED and isinstance(told, TaskRun):
+                reporter.dropped_task(told)
+                return
             self._gathered.append((reporter, run, told))
             if self._called:
                 return

@@ -115,7 +115,7 @@ class DaemonRecorder:
             self._line(report)
             return
         run = self._run_of(report)
-        if run is not None:
+        if run is not None and (not isinstance(report, EventReport) or self._may_pass()):
             told: object = report
             if isinstance(report, TaskReport):
                 told = self._house.task_run(run, report)
@@ -242,14 +242,18 @@ class DaemonRecorder:
         run = self._run_of(report)
         if run is None:
             return
+        if self._may_pass():
+            self._house.intake.put(self, run, self._house.line(run, report))
+
+    def _may_pass(self) -> bool:
+        """Say whether a line or an event may pass: a flood of them is cut, and what was cut is said."""
         gate = self._gate
         if gate is None:
             gate = self._gate = self._house.gate()
         admitted, dropped = gate.pass_one()
         if dropped:
             self._house.intake.put(self, self.run, self._house.dropped(self.run, f"{dropped} lines dropped"))
-        if admitted:
-            self._house.intake.put(self, run, self._house.line(run, report))
+        return admitted
 
     def _keep(self, artifact: Artifact) -> None:
         if self._kept is None:

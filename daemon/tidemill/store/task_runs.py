@@ -165,7 +165,7 @@ def find(connection: sqlite3.Connection, text: str, limit: int = 20) -> list[Tas
 
 
 def select(connection: sqlite3.Connection, wanted: TaskRunFilter) -> list[TaskRun]:
-    """Return a page of the task runs that fit, at most 200. Of all flow runs: the newest first, of the newest 50,000."""
+    """Return a page of the task runs that fit, at most 200. Of all flow runs: the newest of 50,000."""
     parameters = _parameters(wanted)
     if wanted.ids is not None:
         found = _by_ids(connection, wanted, parameters)
