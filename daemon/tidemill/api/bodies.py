@@ -120,6 +120,11 @@ class Query(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return MAX_LIMIT if self.limit is None else min(self.limit, MAX_LIMIT)
 
 
+# msgspec works out what a type is when it is first converted to, and two threads that do so at the same time take the
+# whole process down (seen with 0.22). Bodies are read in the readers' threads, so it is done here and now.
+msgspec.convert({}, Query)
+
+
 def query(body: Any, *goes_by: str, sorts: tuple[str, ...] = ()) -> Query:
     """Return what a body asks for. ``goes_by`` names the filters that the route honours; ``sorts`` its orders.
 

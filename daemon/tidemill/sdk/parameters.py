@@ -7,6 +7,7 @@ import importlib
 import importlib.util
 import inspect
 import sys
+import threading
 import typing
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -207,7 +208,7 @@ def convert(value: Any, wanted: Any) -> Any:
         return int(value)
     if not _is_pydantic(wanted):
         try:
-            return msgspec.convert(value, wanted, strict=False, from_attributes=True)
+            return _converted(value, wanted)
         except msgspec.ValidationError as error:
             failure: Exception = error
         except TypeError as error:  # a type that msgspec does not know
@@ -217,6 +218,27 @@ def convert(value: Any, wanted: Any) -> Any:
                 raise ValueError(str(failure)) from None
             return value  # neither of them can tell
     return _by_pydantic(value, wanted)
+
+
+# msgspec works out what a type is when it is first converted to, and two threads that do so at the same time take the
+# whole process down (seen with 0.22): sync flows are threads, so first conversions are made one after another.
+_first = threading.RLock()
+_met: set[Any] = set()
+
+
+def _converted(value: Any, wanted: Any) -> Any:
+    try:
+        met = wanted in _met
+    except TypeError:  # what cannot be hashed cannot be remembered: each time is its first
+        with _first:
+            return msgspec.convert(value, wanted, strict=False, from_attributes=True)
+    if met:
+        return msgspec.convert(value, wanted, strict=False, from_attributes=True)
+    with _first:
+        try:
+            return msgspec.convert(value, wanted, strict=False, from_attributes=True)
+        finally:
+            _met.add(wanted)
 
 
 _CONTAINERS = (list, dict, tuple, set, frozenset)

@@ -46,6 +46,11 @@ class Entry(msgspec.Struct, Generic[V], frozen=True, kw_only=True):
 
 _Row = tuple[str, str, msgspec.Raw, int, int, int | None]
 _rows = msgspec.json.Decoder(list[_Row])
+# Made here and not where they are used, which is in the readers' threads: two threads that make msgspec work out a type
+# at the same time take the process down (seen with 0.22).
+_decoders: Mapping[Any, msgspec.json.Decoder[Any]] = {
+    kind: msgspec.json.Decoder(kind) for kind in (Deployment, WorkQueue, WorkPool, SlotLimit, Block)
+}
 _overrides = msgspec.json.Decoder(list[tuple[str, str, str, Any, Any, int, str]])
 
 
@@ -86,7 +91,7 @@ def _of_kind(
 
 
 def _entries(text: str, value: type[V]) -> list[Entry[V]]:
-    decoder = msgspec.json.Decoder(value)
+    decoder: msgspec.json.Decoder[V] = _decoders[value]
     return [
         Entry(
             id=own_id,
