@@ -23,10 +23,16 @@ def main() -> None:
     given = parser.parse_args()
     found: dict[str, list[Figure]] = {}
     spent: dict[str, float] = {}
+    failed: list[str] = []
     for name in given.only or NAMES:
         print(f"{name} ...", end=" ", file=sys.stderr, flush=True)
         started = time.monotonic()
-        title, figures = measured_apart(name, given.quick)
+        try:
+            title, figures = measured_apart(name, given.quick)
+        except (Exception, SystemExit) as error:  # the others are measured all the same
+            print(f"failed: {error}", file=sys.stderr)
+            failed.append(name)
+            continue
         found[title] = figures
         spent[name] = round(time.monotonic() - started, 1)
         print(f"{spent[name]:.0f} s", file=sys.stderr)
@@ -43,13 +49,15 @@ def main() -> None:
         text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
         if str(given.json) == "-":
             print(text, end="")
-            return
+            sys.exit(1 if failed else 0)
         given.json.write_text(text)
     print(table(found))
     print()
     print(", ".join(f"{name} {value}" for name, value in machine.items()))
     missed = [each.name.strip() for figures in found.values() for each in figures if each.reached is False]
     print(f"Not reached in this run: {'; '.join(missed)}" if missed else "Every target was reached in this run.")
+    if failed:
+        sys.exit(f"Could not be measured: {', '.join(failed)}")
 
 
 if __name__ == "__main__":

@@ -73,7 +73,20 @@ def fill(path: Path, count: int) -> None:
             job, end = source.randrange(DEPLOYMENTS), NUMBER_OF[type_]
             tags = f'["team-{number // TAGGED % 7}"]' if number % TAGGED == 0 else None
             when = CLOCK.now() - timedelta(microseconds=(count + 10 - number) * APART_US)
-            run = (now, ids.new(when), ids.name(), route + 1 + job, 1000 + job, due, due, end, name, 4, 1, owner)
+            run: tuple[Any, ...] = (
+                now,
+                ids.new(when),
+                ids.name(),
+                route + 1 + job,
+                1000 + job,
+                due,
+                due,
+                end,
+                name,
+                4,
+                1,
+                owner,
+            )
             run += (due - 60_000_000, began, began + spent, spent, tags)
             states = [
                 (now, 1, None, 0, None, due - 60_000_000),

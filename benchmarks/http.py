@@ -37,6 +37,10 @@ class _Asker(asyncio.Protocol):
         self._transport = transport
         transport.write(self._request)
 
+    def connection_lost(self, exc: Exception | None) -> None:
+        if not self._over():
+            raise SystemExit(f"who was asked closed the connection: {exc}")
+
     def data_received(self, data: bytes) -> None:
         if self._left:
             self._left -= len(data)

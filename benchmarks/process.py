@@ -109,6 +109,8 @@ def daemon(path: Path, port: int) -> Iterator[Daemon]:
                     raise SystemExit("the daemon's API is not well")
             running.answered_s = time.perf_counter() - started
             yield running
+            if process.poll() is not None:
+                raise SystemExit(f"the daemon ended by itself with {process.returncode}")
         finally:
             process.send_signal(signal.SIGTERM)
             process.wait(30)
