@@ -209,9 +209,11 @@ class Nursery:
         if server is not None:
             self._stop_listening(server)
             server.control.close()  # at which it kills all its children, and ends
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_SWEEP_S):
-                    await asyncio.to_thread(server.process.wait)
+            ending = asyncio.create_task(asyncio.to_thread(server.process.wait))
+            await asyncio.wait([ending], timeout=_SWEEP_S)
+            if not ending.done():
+                server.process.kill()
+            await ending
             await self._lose(server)
         await asyncio.gather(*self._losing)
 
