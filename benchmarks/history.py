@@ -293,7 +293,7 @@ async def _measure(directory: Path, quick: bool) -> list[Figure]:
     async with services(directory, configuration()) as rig:
         opened_s = time.monotonic() - began
         size = (directory / "tidemill.db").stat().st_size
-        figures = await _lists(rig, count, 3 if quick else 5)
+        figures = await _lists(rig, count, 3)
         rig.house.catalogue.settings = retaining_little(rig)
         figures += await _retention(rig, 100 if quick else 300)
     note = f"{size / 1e6:,.0f} MB, written in {filled_s:.0f} s"

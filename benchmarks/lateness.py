@@ -61,7 +61,7 @@ def figures_of(
 
 
 async def _measure(directory: Path, quick: bool) -> list[Figure]:
-    count, rounds = (100, 2) if quick else (300, 5)
+    count, rounds = (60, 1) if quick else (300, 5)
     floors = [floor.burst(directory / f"floor-{number}.db", AT_ONCE) for number in range(rounds)]
     async with services(directory) as rig:
         least = await floor.lateness(directory / "floor.db", spaced(count, 0.0313, in_s=0.5))
@@ -69,7 +69,7 @@ async def _measure(directory: Path, quick: bool) -> list[Figure]:
         together = await at_once(rig, rounds)
         with busy_thread():
             beside = await at_once(rig, rounds)
-            single_beside = await one_by_one(rig, 100)
+            single_beside = await one_by_one(rig, min(count, 100))
     commit_ms = 1000 * median(least)
     return [
         Figure(

@@ -89,8 +89,8 @@ async def through_store(path: Path, count: int, producers: int) -> tuple[float, 
 
 def measure(quick: bool) -> list[Figure]:
     sys.setswitchinterval(SWITCH_INTERVAL_S)  # as the daemon does
-    rounds = 2 if quick else 4
-    count = 2_000 if quick else 10_000
+    rounds = 1 if quick else 3
+    count = 2_000 if quick else 8_000
     floors: list[float] = []
     found: dict[int, list[tuple[float, str]]] = {1: [], 10: [], 100: []}
     with folder() as directory:

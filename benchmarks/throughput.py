@@ -41,7 +41,7 @@ async def made(directory: Path, count: int) -> Stopwatch:
 
 
 def measure(quick: bool) -> list[Figure]:
-    count, rounds = (3_000, 3) if quick else (10_000, 5)
+    count, rounds = (2_000, 2) if quick else (8_000, 4)
     figures: dict[str, list[float]] = {name: [] for name in ("queued", "made", "floor", "floor made", "cpu", "bytes")}
     with folder() as directory:
         for number in range(rounds):
