@@ -57,6 +57,15 @@ class DaskCluster:
         self._kill(self.scheduler)
         self.scheduler = None
 
+    def busy(self, name: str) -> bool:
+        """Say whether a worker has a task of ours at work."""
+        from distributed import Client
+
+        with Client(self.address, set_as_default=False, timeout=20) as client:
+            processing = client.processing()
+            names = {address: each["name"] for address, each in client.scheduler_info(-1)["workers"].items()}
+        return any(names[address] == name and keys for address, keys in processing.items())
+
     def stop(self) -> None:
         for process in (*self.workers.values(), *([self.scheduler] if self.scheduler else [])):
             self._kill(process)

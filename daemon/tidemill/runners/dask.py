@@ -16,6 +16,7 @@ by the deployment's own ``on_crash``.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 from collections.abc import Callable, Coroutine
@@ -77,6 +78,7 @@ class DaskRunner:
         self._told: dict[str, str] = {}  # the start that was told to begin, by key, as the scheduler's log has it
         self._tasks: set[asyncio.Task[Any]] = set()
         self._detached = False
+        self._parting: list[Attempt] = []
 
     # --- the port ---------------------------------------------------------------------------------------------------
 
@@ -111,7 +113,8 @@ class DaskRunner:
     def detach(self) -> None:
         """Let go of every attempt without an end: ``run`` and ``adopt`` raise Detached. They are adopted later."""
         self._detached = True
-        for attempt in self._attempts.values():
+        self._parting += [attempt for attempt in self._attempts.values() if attempt.worker is not None]
+        for attempt in list(self._attempts.values()):
             attempt.let_go()
 
     def key(self, job: Job) -> str:
@@ -132,7 +135,15 @@ class DaskRunner:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._lines.values(), *self._left.values(), *self._tasks, return_exceptions=True)
+        await asyncio.gather(*map(self._part, self._parting), return_exceptions=True)
         await self._cluster.aclose()
+
+    async def _part(self, attempt: Attempt) -> None:
+        """Say what is durable here, so that whoever adopts the attempt is not told it again."""
+        async with asyncio.timeout(CLOSE_S):
+            data = {"key": attempt.key, "nonce": attempt.nonce, "acknowledged": await attempt.part()}
+            if self._cluster.holds() and attempt.worker is not None:
+                await self._call(self._cluster.client, attempt.worker, "part", data)
 
     # --- one attempt ------------------------------------------------------------------------------------------------
 
@@ -177,7 +188,7 @@ class DaskRunner:
     async def _watch(self, client: Any, lost: asyncio.Event, attempt: Attempt) -> None:
         if not await self._place(client, attempt):
             return
-        result = asyncio.ensure_future(_result_of(attempt.future))
+        result = asyncio.ensure_future(_result_of(attempt.future, self._spawn))
         gone = asyncio.ensure_future(lost.wait())
         try:
             await asyncio.wait({result, gone}, return_when=asyncio.FIRST_COMPLETED)
@@ -254,7 +265,7 @@ class DaskRunner:
 
     async def _until_gone(self, attempt: Attempt) -> None:
         """Wait until code that was left behind has ended, or nobody can say."""
-        await _result_of(attempt.future)
+        await _result_of(attempt.future, self._spawn)
         await self._forget(attempt)
 
     # --- cancelling -------------------------------------------------------------------------------------------------
@@ -423,10 +434,11 @@ class DaskRunner:
             if attempt.worker == worker:
                 attempt.crash(_lost(attempt))
 
-    def _spawn(self, coroutine: Coroutine[Any, Any, Any]) -> None:
+    def _spawn(self, coroutine: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         task = asyncio.get_running_loop().create_task(coroutine)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
 
 def _lost(attempt: Attempt) -> str:
@@ -443,15 +455,24 @@ def _could_not(error: BaseException) -> str:
     return f"it could not be run by Dask: {kind}: {text}" if text else f"it could not be run by Dask: {kind}"
 
 
-async def _result_of(future: Any) -> dict[str, Any] | BaseException:
-    """Return what the task returned, or what became of it."""
+async def _result_of(future: Any, spawn: Callable[[Coroutine[Any, Any, Any]], asyncio.Task[Any]]) -> Any:
+    """Return what the task returned, or the exception that tells what became of it."""
+    done = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def ended(_: Any) -> None:  # in a thread of Dask's, and maybe after our time
+        with contextlib.suppress(RuntimeError):
+            loop.call_soon_threadsafe(done.set)
+
+    future.add_done_callback(ended)
+    await done.wait()
+    # Dask fetches results together, and who is cancelled while it waits for its own cancels the others': so that is a
+    # task of its own, which nobody cancels.
+    return await asyncio.shield(spawn(_fetched(future)))
+
+
+async def _fetched(future: Any) -> Any:
     try:
-        result: dict[str, Any] = await future
-    except asyncio.CancelledError as error:
-        task = asyncio.current_task()
-        if task is not None and task.cancelling():
-            raise
-        return error  # Dask's word for a task that nobody knows any more
-    except Exception as error:
-        return error
-    return result
+        return await future
+    except (Exception, asyncio.CancelledError) as error:
+        return error  # the latter is Dask's word for a task that nobody knows any more

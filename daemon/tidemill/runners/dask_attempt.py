@@ -105,6 +105,13 @@ class Attempt:
             if outcome is not None:
                 self.end(outcome)
 
+    async def part(self) -> int:
+        """Make durable what was handed on, and return the number of the last letter of it."""
+        async with self._taking:
+            await self._make_durable()
+            self.acknowledged = self._taken
+            return self._taken
+
     def _report(self, said: Any) -> None:
         try:
             self._recorder.report(said)

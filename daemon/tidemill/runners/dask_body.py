@@ -255,6 +255,9 @@ class Desk:
             return await self._begin(body, data)
         if what == "dismiss":
             body.dismiss(data["reason"])
+        elif what == "part":
+            body.outbox.take(data["acknowledged"])
+            body.heard = body.ring_s = 0.0  # nobody listens any more
         else:
             body.hear(to_child(data["message"]))
         return {}
