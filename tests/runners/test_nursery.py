@@ -115,6 +115,13 @@ async def test_a_module_that_cannot_be_preloaded_is_a_warning(apart: House, capl
     assert "no_such_module cannot be preloaded: ModuleNotFoundError" in caplog.text
 
 
+async def test_a_preloaded_numpy_draws_other_numbers_in_every_run(apart: House, tmp_path: Path) -> None:
+    (tmp_path / "numpy.py").write_text("class random:\n    seeded = []\n    seed = lambda: random.seeded.append(1)\n")
+    (tmp_path / "flows.py").write_text("def flow():\n    import numpy\n    return numpy.random.seeded\n")
+    async with runner(tmp_path, preload=("numpy",), env={"PYTHONPATH": str(tmp_path)}) as made:
+        assert (await run(made, apart, "flows.py:flow")).data == [1]
+
+
 async def test_what_a_preloaded_module_started_is_nobodys_leftover(apart: House, tmp_path: Path) -> None:
     (tmp_path / "helper.py").write_text("import subprocess\nHELPER = subprocess.Popen(['/bin/sleep', '600'])\n")
     (tmp_path / "flows.py").write_text("def flow():\n    import helper\n    return helper.HELPER.pid\n")

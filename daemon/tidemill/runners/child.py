@@ -12,7 +12,6 @@ import faulthandler
 import io
 import logging
 import os
-import random
 import signal
 import socket
 import sys
@@ -80,9 +79,8 @@ def _prepare(start: Start) -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(line_buffering=True, errors="backslashreplace")
-    random.seed()
     numpy = sys.modules.get("numpy")
-    if numpy is not None:  # preloaded: every child would draw the same numbers
+    if numpy is not None:  # preloaded; unlike Python's own, its numbers would be the same in every child
         numpy.random.seed()
     os.environ["TIDEMILL_RUN_ID"] = job.run_id
     os.environ["TIDEMILL_RUN_NAME"] = job.run_name
