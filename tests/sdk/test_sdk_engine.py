@@ -320,7 +320,7 @@ ENDINGS: list[tuple[Callable[[], Any], StateType, str, Any]] = [
     (lambda: 3, StateType.COMPLETED, "Completed", 3),
     (lambda: None, StateType.COMPLETED, "Completed", None),
     (lambda: [double(1, return_state=True)], StateType.COMPLETED, "Completed", [2]),  # the results are kept
-    (fails.submit, StateType.FAILED, "Failed", None),
+    (lambda: fails.submit(return_state=False), StateType.FAILED, "Failed", None),
     (lambda: (_ for _ in ()).throw(SystemExit(3)), StateType.CRASHED, "Crashed", None),
     (lambda: (_ for _ in ()).throw(KeyboardInterrupt), StateType.CRASHED, "Crashed", None),
 ]

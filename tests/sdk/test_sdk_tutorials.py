@@ -52,10 +52,9 @@ EXPECTED: dict[str, Any] = {
     ],
     "cancelled_beats_failed": ["CANCELLED", "1/2 states cancelled."],
     "tasks_that_return_states": [
-        [["COMPLETED"], ["COMPLETED"]],
-        ["FAILED", "Failed", "b"],
-        "raised FailedRun: b",
-        "<FAILED Failed>",
+        [["FAILED", "Failed", "b"], ["COMPLETED", "Completed", "a"]],
+        ["raised FailedRun: b", 3],
+        ["<FAILED Failed>"],
     ],
     "a_returned_state_of_a_task_decides": ["FAILED", "raised ValueError: kept as a state"],
     "none_in_a_list_is_data": ["COMPLETED", "Completed", [None, 1]],

@@ -44,9 +44,12 @@ class CachePolicy:
             raise ValueError("the daemon keeps cache keys and locks: leave key_storage and lock_manager out")
         new = object.__new__(type(self))
         new.__dict__.update(self.__dict__)
-        if isolation_level is not None:
-            new.isolation_level = str(getattr(isolation_level, "value", isolation_level))
-        return new
+        return new._isolated(getattr(isolation_level, "value", isolation_level))
+
+    def _isolated(self, level: str | None) -> CachePolicy:
+        if level is not None:
+            self.isolation_level = str(level)
+        return self
 
     def __add__(self, other: CachePolicy) -> CachePolicy:
         if not isinstance(other, CachePolicy):
@@ -58,8 +61,7 @@ class CachePolicy:
         mine = self.policies if isinstance(self, CompoundCachePolicy) else [self]
         others = other.policies if isinstance(other, CompoundCachePolicy) else [other]
         together = CompoundCachePolicy([*mine, *others])
-        together.isolation_level = self.isolation_level or other.isolation_level
-        return together
+        return together._isolated(self.isolation_level or other.isolation_level)
 
     def __sub__(self, name: str) -> CachePolicy:
         if not isinstance(name, str):
@@ -144,9 +146,7 @@ class Inputs(CachePolicy):
 
     def __sub__(self, name: str) -> CachePolicy:
         super().__sub__(name)
-        less = Inputs([*self.exclude, name])
-        less.isolation_level = self.isolation_level
-        return less
+        return Inputs([*self.exclude, name])._isolated(self.isolation_level)
 
 
 class CompoundCachePolicy(CachePolicy):
@@ -164,9 +164,7 @@ class CompoundCachePolicy(CachePolicy):
         return hash_objects(found) if found else None
 
     def __sub__(self, name: str) -> CachePolicy:
-        less = CompoundCachePolicy([each - name for each in self.policies])
-        less.isolation_level = self.isolation_level
-        return less
+        return CompoundCachePolicy([each - name for each in self.policies])._isolated(self.isolation_level)
 
 
 def hash_objects(*values: Any) -> str:

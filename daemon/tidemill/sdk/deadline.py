@@ -23,7 +23,18 @@ class Deadline:
     ...     pass
     """
 
-    __slots__ = ("_before", "_entry", "_error", "_expired", "_lock", "_seconds", "_started", "_thread", "_timer")
+    __slots__ = (
+        "_before",
+        "_entry",
+        "_error",
+        "_expired",
+        "_lock",
+        "_seconds",
+        "_set",
+        "_started",
+        "_thread",
+        "_timer",
+    )
 
     def __init__(self, seconds: float, error: type[BaseException]) -> None:
         self._seconds = seconds
@@ -37,7 +48,12 @@ class Deadline:
         self._before: Any = None
         self._timer = (0.0, 0.0)
         self._started = time.monotonic()
+        self._set = True
         if threading.current_thread() is threading.main_thread() and _alarm_is_free():
+            around = signal.getitimer(signal.ITIMER_REAL)[0]
+            if 0 < around <= self._seconds:
+                self._set = False  # the deadline around this one comes first
+                return self
             self._before = signal.signal(signal.SIGALRM, self._alarmed)
             self._timer = signal.setitimer(signal.ITIMER_REAL, max(self._seconds, 1e-6))
         else:
@@ -59,6 +75,8 @@ class Deadline:
         return f"did not end within {self._seconds:g} s"
 
     def __exit__(self, kind: type[BaseException] | None, raised: BaseException | None, _trace: object) -> None:
+        if not self._set:
+            return
         if self._entry is None:
             signal.setitimer(signal.ITIMER_REAL, 0)
             signal.signal(signal.SIGALRM, self._before)

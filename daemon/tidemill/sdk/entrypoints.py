@@ -155,6 +155,11 @@ def _import_file(ref: FlowRef, path: Path, flows_dir: Path, namespace: str) -> M
     if spec is None or spec.loader is None:
         raise EntrypointError(f'"{ref.entrypoint}": {path.name} is not a Python file; its name must end in .py')
     module = importlib.util.module_from_spec(spec)
+    for depth in range(1, name.count(".") + 1):  # what pickle imports on its way to a class of the module
+        above = ".".join(name.split(".")[:depth])
+        if above not in sys.modules:
+            sys.modules[above] = ModuleType(above)
+            sys.modules[above].__path__ = []
     sys.modules[name] = module  # dataclasses and pickle look a class's module up while it is being executed
     token = _loading.set(True)
     try:

@@ -86,6 +86,7 @@ class ScriptSession:
         self.id = begun.id
         self.name = begun.name
         self.clock = clock
+        self._wire = wire
         self.recorder = ScriptRecorder(wire, begun, clock)
 
     def attend(self, context: RunContext) -> None:
@@ -95,6 +96,7 @@ class ScriptSession:
     def end(self, state: State, document: Any) -> None:
         """Tell the run's last state; return when the daemon has it, or is gone for good."""
         self.recorder.end(state, document)
+        self._wire.close()
 
 
 class ScriptRecorder:

@@ -268,38 +268,27 @@ def cancelled_beats_failed():
 @case
 def tasks_that_return_states():
     @task
-    def returns(state):
-        return state
-
-    @flow
-    def main():
-        found = []
-        for state in (Completed(message="a"), Failed(message="b")):
-            future = returns.submit(state if state.is_completed() else unwrapped_failure())
-            found.append([future.state.type.value if future.wait() is None else None])
-        return found
-
-    @task
     def gives_failure():
         return Failed(message="b")
 
-    def unwrapped_failure():
-        return "not a state"
+    @task
+    def gives_success():
+        return Completed(message="a", data=3)
 
     @flow
     def direct():
-        state = gives_failure(return_state=True)
-        return [state.type.value, state.name, state.message]
+        states = [gives_failure(return_state=True), gives_success(return_state=True)]
+        return [[state.type.value, state.name, state.message] for state in states]
 
     @flow
     def by_future():
-        return told(gives_failure.submit().result)
+        return [told(gives_failure.submit().result), told(gives_success.submit().result)]
 
     @flow
     def by_call():
-        return plain(gives_failure())
+        return [plain(gives_failure())]
 
-    return [main(), direct(), by_future(), by_call()]
+    return [told(direct), told(by_future), told(by_call)]
 
 
 @case
@@ -1176,13 +1165,21 @@ def a_success_commits():
 def rollbacks_go_backwards():
     done = []
 
-    @task(on_rollback=[lambda txn: done.append("undo one")])
+    @task
     def one():
         done.append("one")
 
-    @task(on_rollback=[lambda txn: done.append("undo two")])
+    @one.on_rollback
+    def undo_one(txn):
+        done.append("undo one")
+
+    @task
     def two():
         done.append("two")
+
+    @two.on_rollback
+    def undo_two(txn):
+        done.append("undo two")
 
     @flow
     def main():
