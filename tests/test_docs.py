@@ -33,7 +33,9 @@ def commands(parser: argparse.ArgumentParser, words: tuple[str, ...] = ()) -> It
     yield " ".join(words), {max(each.option_strings, key=len) for each in own}
 
 
-@pytest.mark.parametrize(("command", "options"), [*commands(build(list(COMMANDS)))], ids=lambda value: str(value)[:30])
+@pytest.mark.parametrize(
+    ("command", "options"), [pytest.param(*each, id=each[0]) for each in commands(build(list(COMMANDS)))]
+)
 def test_every_command_and_option_is_on_the_commands_page(command: str, options: set[str]) -> None:
     rows = [line for line in text("docs/commands.md").splitlines() if re.match(rf"\| `{command}[ `]", line)]
     assert len(rows) == 1

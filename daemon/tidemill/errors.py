@@ -92,5 +92,9 @@ class ConfigError(TidemillError):
 
     def __init__(self, faults: Sequence[Fault]) -> None:
         files = {fault.file: number for number, fault in reversed(list(enumerate(faults)))}  # as first named
-        self.faults = tuple(sorted(faults, key=lambda fault: (files[fault.file], fault.line or sys.maxsize, fault.column)))
+
+        def place(fault: Fault) -> tuple[int, int, int]:
+            return files[fault.file], fault.line or sys.maxsize, fault.column
+
+        self.faults = tuple(sorted(faults, key=place))
         super().__init__("\n".join(str(fault) for fault in self.faults))

@@ -12,9 +12,7 @@ from tidemill.cli.session import Session, segment
 def add(commands: Any, name: str, line: str, common: argparse.ArgumentParser) -> None:
     noun = commands.add_parser(name, help=line, description=line, parents=[common])
     verbs = noun.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    ls = verbs.add_parser(
-        "ls", help="list task runs: a flow run's in order, else newest first", parents=[common]
-    )
+    ls = verbs.add_parser("ls", help="list task runs: a flow run's in order, else newest first", parents=[common])
     ls.add_argument("--flow-run", metavar="RUN", help="only of this flow run: id, a part of one, or a name")
     ls.add_argument("--limit", type=flow_runs.limit, default=50, metavar="N", help="at most so many (50; up to 200)")
     ls.add_argument("--offset", type=int, default=0, metavar="N", help="leave out so many of the first")

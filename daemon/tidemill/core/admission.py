@@ -1,8 +1,8 @@
 """Who may start next: lines of waiting runs in front of slots.
 
-Runs that meet the same limits stand in one *line*, oldest first. A line whose head may start is *ready*; one whose head
-lacks a slot is *parked* under the limit that is full and costs nothing until a slot there is given back. Taking the next
-run and giving back a slot are logarithmic in the number of lines, whatever the number of waiting runs.
+Runs that meet the same limits stand in one *line*, oldest first. A line whose head may start is *ready*; one whose
+head lacks a slot is *parked* under the limit that is full and costs nothing until a slot there is given back. Taking
+the next run and giving back a slot are logarithmic in the number of lines, whatever the number of waiting runs.
 """
 
 from __future__ import annotations
@@ -292,8 +292,8 @@ def limits_of(
 ) -> Limits:
     """Return the limits of a configuration.
 
-    ``deployments`` and ``tags`` map names to slots; ``queues`` to (priority, slots or None, paused); ``pools`` to (slots,
-    paused).
+    ``deployments`` and ``tags`` map names to slots; ``queues`` to (priority, slots or None, paused); ``pools`` to
+    (slots, paused).
     """
     slots: dict[Limit, int] = {Limit("deployment", name): count for name, count in deployments.items()}
     slots.update({Limit("tag", name): count for name, count in tags.items()})
