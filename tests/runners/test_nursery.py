@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import select
 import signal
+import socket
 import subprocess
 import sys
 import textwrap
@@ -25,7 +27,9 @@ from tidemill.core.reports import ProcessReport
 from tidemill.core.states import StateType
 from tidemill.flows import process_table
 from tidemill.runners.nursery import Nursery
+from tidemill.runners.nursery_words import Spawn, encode
 from tidemill.runners.process import ProcessRunner
+from tidemill.sdk import interpreters
 from tidemill.sdk.interpreters import environment
 
 House = Any  # conftest's, which cannot be imported from here
@@ -348,3 +352,29 @@ async def test_a_closed_nursery_starts_nothing(apart: House) -> None:
         outcome = await run(made, apart, "endings.py:sync_returns")
     assert outcome.message.endswith("the daemon stops")
     assert isinstance(nursery, Nursery)
+
+
+async def test_a_daemon_that_is_killed_with_words_of_the_fork_server_unread_is_heard_of_all_the_same() -> None:
+    """P4: the kernel tells of it as a reset connection, not as its end (unix(7)); the runs must end either way."""
+    control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    server = await asyncio.to_thread(
+        subprocess.Popen,
+        interpreters.argv(sys.executable, "tidemill.runners.forkserver", str(theirs.fileno()), "[]"),
+        pass_fds=(theirs.fileno(),),
+        env={"PATH": "/usr/bin:/bin"},
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+    theirs.close()
+    assert control.recv(65536), "it is ready, and says so"
+    pipe, childs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    read, write = os.pipe()
+    socket.send_fds(control, [encode(Spawn(number=1))], [childs.fileno(), write, write])
+    select.select([control], [], [])  # Spawned is there, and nobody reads it
+    control.close()
+    _, complaint = await asyncio.to_thread(server.communicate, timeout=30)
+    assert (server.returncode, complaint) == (0, b"")
+    for each in (pipe, childs):
+        each.close()
+    for descriptor in (read, write):
+        os.close(descriptor)

@@ -105,7 +105,10 @@ class Server:
     # --- what the daemon asks ---------------------------------------------------------------------------------------
 
     def _listen(self) -> None:
-        data, fds, _, _ = socket.recv_fds(self._control, MAX_MESSAGE, 3)
+        try:
+            data, fds, _, _ = socket.recv_fds(self._control, MAX_MESSAGE, 3)
+        except ConnectionResetError:
+            data, fds = b"", []  # the daemon was killed with words of ours unread (unix(7))
         if not data:
             self._hung_up()
             return
