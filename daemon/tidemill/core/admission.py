@@ -36,12 +36,13 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Line:
-    __slots__ = ("limits", "parked", "pool", "queue", "runs", "token")
+    __slots__ = ("held", "limits", "parked", "pool", "queue", "runs", "token")
 
     def __init__(self, pool: str, queue: str, limits: tuple[Limit, ...]) -> None:
         self.pool = pool
         self.queue = queue
         self.limits = limits
+        self.held = (Limit("pool", pool), *limits)  # by each run that was taken from it
         self.runs: list[tuple[datetime, int, str]] = []  # a heap
         self.token = 0  # entries of other tokens in the heaps are stale
         self.parked: Limit | None = None
@@ -126,9 +127,11 @@ class Lineup:
 
     def take(self, pool: str) -> FlowRun | None:
         """Return the run that may start next in ``pool`` and hold its slots for it; None: none may."""
-        own = Limit("pool", pool)
         ready = self._ready.get(pool)
-        if not ready or own in self._limits.paused or pool in self._held_back or not self._room(own):
+        if not ready or pool in self._held_back:
+            return None
+        own = Limit("pool", pool)
+        if own in self._limits.paused or not self._room(own):
             return None
         while ready:
             _, _, seq, number, token = heapq.heappop(ready)
@@ -147,7 +150,7 @@ class Lineup:
             heapq.heappop(line.runs)
             del self._waiting[run.id]
             self._count_out(run)
-            self._hold(run, (own, *line.limits))
+            self._hold(run, line.held)
             if self._head(line) is not None:
                 self._queue_up(number)
             self._wake_others(line)
@@ -157,7 +160,7 @@ class Lineup:
     def hold(self, run: FlowRun) -> None:
         """Hold the slots of a run that started without standing in line."""
         line = self._lines[self._line_of(run)]
-        self._hold(run, (Limit("pool", run.work_pool), *line.limits))
+        self._hold(run, line.held)
 
     def release(self, run: FlowRun) -> None:
         """Give back the slots of ``run`` as it was taken. Releasing twice, or what holds nothing, changes nothing.
@@ -170,7 +173,8 @@ class Lineup:
                 self._used[limit] = left
             else:
                 del self._used[limit]
-            self._wake(limit)
+            if self._parked:
+                self._wake(limit)
 
     def set_limits(self, limits: Limits) -> None:
         """Go by other limits from now on. What is held stays held, above a lowered limit too."""
@@ -266,8 +270,9 @@ class Lineup:
             return
 
     def _wake_others(self, line: _Line) -> None:
-        for limit in line.limits:
-            self._wake(limit)
+        if self._parked:
+            for limit in line.limits:
+                self._wake(limit)
 
     def _count_out(self, run: FlowRun) -> None:
         if run.deployment is not None:
