@@ -140,7 +140,8 @@ async def watched(folder: Path, text: str = FLOWS) -> AsyncIterator[Watched]:
 
     found = Watched(folder, release)
     found.runner.warm([FlowRef(kind=FlowKind.FILE, entrypoint="report.py:blocks", name="blocks")])
-    released.append(sys.modules["tidemill_flows.report"].told)
+    modules = [each for each in sys.modules.values() if getattr(each, "__file__", None) == str(folder / "report.py")]
+    released.append(modules[0].told)
     found.monitor.start()
     try:
         yield found

@@ -5,8 +5,9 @@ loop: a step that does not come to its next ``await``. It *hogs* the interpreter
 hand-over to another thread takes the switch interval. Or it *holds* the interpreter: a call into C that does not give
 the lock up, during which nothing at all runs, this monitor's thread included; that is told as soon as it ends.
 
-A thread asks the loop for an answer four times a second while code runs inline, and sleeps while none does. It writes
-nothing while all is well. Nothing is recorded beforehand: whose code it is, is read off the stack when it matters.
+A thread looks four times a second while code runs inline, and asks the loop for an answer where it does not just wait
+for something to do; it sleeps while nothing runs inline, and writes nothing while all is well. Nothing is recorded
+beforehand: whose code it is, is read off the stack when it matters.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import contextvars
 import faulthandler
 import linecache
 import logging
+import selectors
 import sys
 import sysconfig
 import threading
@@ -40,6 +42,11 @@ LONGEST_SOURCE = 120  # characters
 
 _HANDLE = asyncio.Handle._run.__code__
 _WORK_ITEM: CodeType = concurrent.futures.thread._WorkItem.run.__code__
+_WAITING = {
+    selector.select.__code__
+    for selector in (getattr(selectors, name, None) for name in ("EpollSelector", "PollSelector", "SelectSelector"))
+    if selector is not None
+}
 _OURS = str(Path(__file__).resolve().parents[1])
 _LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
 
@@ -186,15 +193,14 @@ class LagMonitor:
         self._answered = self._clock.monotonic()
         self._step: object = None
         self._hogging: dict[int, tuple[float, float]] = {}  # by thread: since when, and when last
-        self._cpu = self._used()
+        self._cpu, self._total = self._used(), time.process_time()
         self._armed: float | None = None
 
     def _look(self, began: float) -> None:
         now = self._clock.monotonic()
         self._last_words(now)
         late = now - began - self._period_s
-        before, self._cpu = self._cpu, self._used()
-        spent = {thread: used - before[thread] for thread, used in self._cpu.items() if thread in before}
+        spent = self._spent()
         frames = sys._current_frames()
         try:
             if late >= self._patience_s:
@@ -206,6 +212,14 @@ class LagMonitor:
             self._close_ended(now)
         finally:
             frames.clear()  # a frame keeps its variables alive
+
+    def _spent(self) -> Mapping[int, float]:
+        """Return the processor seconds of each thread since the last look; nothing where it was next to nothing."""
+        total = time.process_time()
+        if total - self._total < self._period_s / 10:
+            return {}
+        before, self._cpu, self._total = self._cpu, self._used(), total
+        return {thread: used - before[thread] for thread, used in self._cpu.items() if thread in before}
 
     def _ask(self) -> None:
         self._sent, self._step = self._clock.monotonic(), None
@@ -221,7 +235,8 @@ class LagMonitor:
         sent = self._sent
         if sent is None:
             self._end("loop", self._answered)
-            self._ask()
+            if frame is None or frame.f_code not in _WAITING:  # who waits for something to do blocks nobody
+                self._ask()
             return
         step = _step_of(frame, self._loop)
         # A thousand short steps in a row are a busy loop, not a blocked one: it must be the same step as before.
@@ -367,13 +382,20 @@ def place(frame: FrameType | None, context: RunContext | None) -> tuple[str, str
     if frame is None:
         return "a place that is not known", None, None
     own = next((each for each in _outward(frame) if _is_own(each, context)), frame)
-    source = linecache.getline(own.f_code.co_filename, own.f_lineno, own.f_globals).strip()
+    file, line = own.f_code.co_filename, _line_of(own)
+    source = linecache.getline(file, line, own.f_globals).strip()
     if len(source) > LONGEST_SOURCE:
         source = f"{source[:LONGEST_SOURCE]}…"
-    text = f"{own.f_code.co_filename}:{own.f_lineno} {own.f_code.co_name}" + (f": {source}" if source else "")
+    text = f"{file}:{line} {own.f_code.co_name}" + (f": {source}" if source else "")
     if own is not frame:
-        text += f" (in {Path(frame.f_code.co_filename).name}:{frame.f_lineno} {frame.f_code.co_name})"
-    return text, own.f_code.co_filename, own.f_lineno
+        text += f" (in {Path(frame.f_code.co_filename).name}:{_line_of(frame)} {frame.f_code.co_name})"
+    return text, file, line
+
+
+def _line_of(frame: FrameType) -> int:
+    """Return the line a frame is at; the frame of a running thread has none for moments."""
+    line: int | None = frame.f_lineno
+    return line if line is not None else frame.f_code.co_firstlineno
 
 
 def _is_own(frame: FrameType, context: RunContext | None) -> bool:
