@@ -26,6 +26,7 @@ from tidemill.runners.lag import LagMonitor
 from tidemill.runners.outcomes import completed, failed, stopped, timed_out, told_traceback
 from tidemill.sdk.blocking import may_block
 from tidemill.sdk.context import FLOW, RunContext, current
+from tidemill.sdk.deadline import Interruptible
 from tidemill.sdk.definitions import FlowDefinition
 from tidemill.sdk.driver import drive
 from tidemill.sdk.entrypoints import Generation
@@ -33,11 +34,14 @@ from tidemill.sdk.exceptions import TerminationSignal
 from tidemill.sdk.flow_engine import run_attempt
 from tidemill.sdk.flows import as_flow
 
+# Code in a thread that was told to end has so long to end by itself before an exception is raised in it.
+HEEDING_S = 1.0
+
 
 class _Prepared(NamedTuple):
     """A flow whose code is loaded: how it is called, which gives its result or its outcome, and its own timeout."""
 
-    call: Callable[[RunContext], Awaitable[Any]]
+    call: Callable[[RunContext, Interruptible], Awaitable[Any]]
     timeout: timedelta | None = None
 
 
@@ -137,9 +141,15 @@ class InlineRunner:
         return _Prepared(partial(self._in_thread, flow, run), timeout)
 
     async def _in_thread(
-        self, flow: FlowDefinition, run: Callable[[FlowDefinition, RunContext], Outcome], context: RunContext
+        self,
+        flow: FlowDefinition,
+        run: Callable[[FlowDefinition, RunContext], Outcome],
+        context: RunContext,
+        interruptible: Interruptible,
     ) -> Outcome | None:
-        result: Outcome | _Raised | None = await self._threads.run(partial(_contained, flow, run, context))
+        result: Outcome | _Raised | None = await self._threads.run(
+            partial(_contained, flow, run, context, interruptible)
+        )
         if isinstance(result, _Raised):
             raise result.error
         return result
@@ -158,6 +168,7 @@ class _Attempt:
         "_timeout",
         "_timers",
         "_why",
+        "interruptible",
     )
 
     def __init__(self, runner: InlineRunner, context: RunContext, cancellation: Cancellation, grace_s: float) -> None:
@@ -168,6 +179,7 @@ class _Attempt:
         self._why: str | None = None  # "timeout" or "cancel", once it was told to end
         self._timers: list[asyncio.TimerHandle] = []
         self._timeout = context.job.timeout
+        self.interruptible = Interruptible()
 
     async def carry(self, loop: asyncio.AbstractEventLoop) -> Outcome:
         self._done: asyncio.Future[None] = loop.create_future()
@@ -212,7 +224,15 @@ class _Attempt:
         elif self._cancellation.crashed:
             # Nothing can be said to a thread, and the daemon has waited its own grace before it stops.
             self._grace_s = 0
-        self._timers.append(asyncio.get_running_loop().call_later(self._grace_s, self._abandon))
+        loop = asyncio.get_running_loop()
+        if self._grace_s:
+            self._timers.append(loop.call_later(min(HEEDING_S, self._grace_s / 2), self._interrupt))
+        self._timers.append(loop.call_later(self._grace_s, self._abandon))
+
+    def _interrupt(self) -> None:
+        """Raise in the thread whose code has not heeded what it was told; a call that blocks in C hears it later."""
+        if not self._done.done():
+            self.interruptible.interrupt(TerminationSignal)
 
     def _abandon(self) -> None:
         if self._done.done():
@@ -252,7 +272,7 @@ class _Attempt:
             if prepared.timeout is not None and self._timeout is None:
                 self._limit(prepared.timeout)
             context.timeout_is_kept = True
-            result = await prepared.call(context)
+            result = await prepared.call(context, self.interruptible)
             return result if type(result) is Outcome else completed(result)
         except (asyncio.CancelledError, GeneratorExit):
             raise
@@ -274,7 +294,12 @@ class _Raised:
         self.error = error
 
 
-def _contained(flow: FlowDefinition, run: Callable[[FlowDefinition, RunContext], Outcome], context: RunContext) -> Any:
+def _contained(
+    flow: FlowDefinition,
+    run: Callable[[FlowDefinition, RunContext], Outcome],
+    context: RunContext,
+    interruptible: Interruptible,
+) -> Any:
     """Run a flow in its thread.
 
     Either side says what it does before it looks at what the other did: the attempt sets ``told_to_end`` and looks at
@@ -282,7 +307,8 @@ def _contained(flow: FlowDefinition, run: Callable[[FlowDefinition, RunContext],
     """
     context.in_thread = True
     try:
-        return None if context.told_to_end else run(flow, context)
+        with interruptible:
+            return None if context.told_to_end else run(flow, context)
     except asyncio.CancelledError as error:
         # Raised in a thread it is an exception like any other, and must not pass for a cancellation.
         return _Raised(RuntimeError(f"CancelledError {error} was raised in a sync flow"))
@@ -292,7 +318,7 @@ def _contained(flow: FlowDefinition, run: Callable[[FlowDefinition, RunContext],
         context.in_thread = False
 
 
-async def _in_loop(flow: FlowDefinition, context: RunContext) -> Outcome:
+async def _in_loop(flow: FlowDefinition, context: RunContext, _interruptible: Interruptible) -> Outcome:
     """Run an async flow on the daemon's loop."""
     return await run_attempt(flow, _fresh(context.job.parameters), context)
 
@@ -324,8 +350,8 @@ def _cancel_there(loop: asyncio.AbstractEventLoop, task: asyncio.Task[Any]) -> N
         loop.call_soon_threadsafe(task.cancel)
 
 
-def _of_builtin(builtin: BuiltinFlow) -> Callable[[RunContext], Awaitable[Any]]:
-    async def call(context: RunContext) -> Any:
+def _of_builtin(builtin: BuiltinFlow) -> Callable[[RunContext, Interruptible], Awaitable[Any]]:
+    async def call(context: RunContext, _interruptible: Interruptible) -> Any:
         return await builtin.run(context.job.parameters, context)
 
     return call

@@ -123,7 +123,7 @@ def update_progress_artifact(artifact_id: str, progress: float, description: str
     return ArtifactId(artifact_id)
 
 
-def _percent(progress: float) -> float:
+def _percent(progress: object) -> float:
     if isinstance(progress, bool) or not isinstance(progress, int | float) or not 0 <= progress <= 100:
         raise ValueError(f"progress is a number from 0 to 100, not {progress!r}")
     return float(progress)

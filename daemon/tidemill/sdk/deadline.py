@@ -69,7 +69,7 @@ class Deadline:
         with self._lock:
             if self._entry is not None:
                 self._expired = True
-                ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self._thread), ctypes.py_object(self._error))
+                _set_async(self._thread, self._error)
 
     def _told(self) -> str:
         return f"did not end within {self._seconds:g} s"
@@ -89,7 +89,7 @@ class Deadline:
             self._entry = None
         if self._expired and kind is None:
             # Set, and not met yet: it must not come up in code that is none of ours.
-            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self._thread), None)
+            _set_async(self._thread, None)
             raise self._error(self._told())
         if self._expired and kind is self._error and raised is not None and not raised.args:
             raised.args = (self._told(),)
@@ -100,6 +100,43 @@ def _alarm_is_free() -> bool:
     handler = signal.getsignal(signal.SIGALRM)
     ours = getattr(handler, "__func__", None) is Deadline._alarmed
     return handler in (signal.SIG_DFL, signal.SIG_IGN, None) or ours
+
+
+class Interruptible:
+    """Code in a thread that another thread may end, at its next Python instruction.
+
+    ``with`` it around the code, in its thread. What has left it hears nothing any more.
+    """
+
+    __slots__ = ("_lock", "_thread")
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._thread: int | None = None
+
+    def __enter__(self) -> Interruptible:
+        with self._lock:
+            self._thread = threading.get_ident()
+        return self
+
+    def interrupt(self, error: type[BaseException]) -> bool:
+        """Have ``error`` raised in the code; False: none is running."""
+        with self._lock:
+            if self._thread is None:
+                return False
+            _set_async(self._thread, error)
+            return True
+
+    def __exit__(self, *_raised: object) -> None:
+        with self._lock:
+            thread, self._thread = self._thread, None
+            if thread is not None:
+                _set_async(thread, None)  # set, and not met yet: it must not come up in the thread's next work
+
+
+def _set_async(thread: int, error: type[BaseException] | None) -> None:
+    told = ctypes.py_object(error) if error is not None else None
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), told)
 
 
 class _Watch:

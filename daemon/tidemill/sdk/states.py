@@ -46,6 +46,7 @@ __all__ = [
     "raise_state_exception",
 ]
 
+_COLLECTIONS = (list, tuple, set)
 _NO_RESULT: Any = object()  # a completed state whose result is not known, as opposed to None
 _NOW = SystemClock().now
 _COROUTINE = 0x80 | 0x100  # CO_COROUTINE, CO_ITERABLE_COROUTINE
@@ -243,7 +244,7 @@ def raise_state_exception(state: State) -> None:
 
 def is_state_iterable(value: Any) -> TypeGuard[list[State]]:
     """Whether a value is a list, tuple or set of nothing but states, and not empty."""
-    return isinstance(value, list | tuple | set) and bool(value) and all(isinstance(each, State) for each in value)
+    return isinstance(value, _COLLECTIONS) and bool(value) and all(isinstance(each, State) for each in value)
 
 
 def aggregate(states: Iterable[State], data: Any) -> State:

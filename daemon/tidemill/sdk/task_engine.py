@@ -195,7 +195,7 @@ class _TaskEngine:
         return lease
 
     async def _begin(self, name: str | None = None) -> None:
-        state = State(_RUNNING, name=name, timestamp=self.context.clock.now())
+        state = State(_RUNNING, name, timestamp=self.context.clock.now())
         self._enter(state)
         if self.task.on_running_hooks:
             await run_hooks(self.task.on_running_hooks, self.task, self.run, state, self.context, self.way)
