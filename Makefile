@@ -4,6 +4,7 @@
 #   make test     everything that CI checks
 #   make quick    the tests that need no root, network or browser, in under a minute
 #   make bench    the benchmarks
+#   make prefect  the small flows of the tests beside the real Prefect, in an environment of its own (some minutes)
 #   make lint     formatter, linter, types, layers;  make fmt mends what can be mended
 #   make lock     write requirements*.lock anew (UPGRADE=1: to the newest versions);  make clean
 #
@@ -13,7 +14,7 @@
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test quick bench lint fmt lock clean
+.PHONY: help run test quick bench prefect lint fmt lock clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -69,6 +70,12 @@ quick: $(VENV)/installed-dev
 
 bench: $(VENV)/installed-dev
 	$(BIN)/python -m benchmarks $(ARGS)
+
+$(VENV)/prefect: tests/sdk/tutorials/prefect_venv.py | $(VENV)/installed-dev
+	$(BIN)/python tests/sdk/tutorials/prefect_venv.py $@
+
+prefect: $(VENV)/prefect
+	TIDEMILL_PREFECT_PYTHON=$(CURDIR)/$(VENV)/prefect/bin/python $(BIN)/pytest -q -n $(WORKERS) tests/sdk -k prefect $(ARGS)
 
 fmt: $(VENV)/installed-dev
 	$(BIN)/ruff format .
