@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 READY_WITHIN_S = 60.0
@@ -25,13 +26,15 @@ def config(directory: Path, text: str) -> Path:
 
 
 def many(count: int, port: int) -> str:
-    """Return a configuration of ``count`` daily HTTP requests, spread over the day."""
+    """Return a configuration of ``count`` yearly HTTP requests, none of them due within two months."""
     tables = [f'[api]\nlisten = "127.0.0.1:{port}"\n']
-    tables += [
-        f'[deployments.job-{number:05}]\nurl = "http://127.0.0.1:9/{number}"\n'
-        f'cron = "{number * 7 % 60} {(number // 60 + 3) % 24} * * *"\n'
-        for number in range(count)
-    ]
+    month = datetime.now(UTC).month
+    for number in range(count):
+        day, at = number % 28 + 1, (month + 2 + number % 8) % 12 + 1
+        tables.append(
+            f'[deployments.job-{number:05}]\nurl = "http://127.0.0.1:9/{number}"\n'
+            f'cron = "{number * 7 % 60} {number // 60 % 24} {day} {at} *"\n'
+        )
     return "\n".join(tables)
 
 
