@@ -129,6 +129,18 @@ def test_a_paused_pool_hands_out_nothing_until_it_is_resumed() -> None:
     assert taken(lineup) == [1]
 
 
+def test_a_pool_out_of_reach_hands_out_nothing_and_says_why_until_it_is_within_reach() -> None:
+    line = Lineup(limits())
+    line.offer(run(1))
+    line.offer(run(2, pool="cluster", queue="cluster"))
+    line.hold_back("cluster", "the scheduler is away")
+    assert line.take("cluster") is None
+    assert line.reason(run(2, pool="cluster", queue="cluster")) == "the scheduler is away"
+    assert (taken := line.take("default")) is not None and taken.seq == 1
+    line.hold_back("cluster", None)
+    assert (taken := line.take("cluster")) is not None and taken.seq == 2
+
+
 def test_a_withdrawn_run_is_not_handed_out() -> None:
     lineup = Lineup(limits())
     lineup.offer(run(1))

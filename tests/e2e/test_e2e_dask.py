@@ -33,6 +33,33 @@ async def counts(gate: str, lines: int = 40):
 """
 
 
+ENGINE = """
+import asyncio
+from pathlib import Path
+from tidemill import flow, task
+from tidemill.concurrency.asyncio import concurrency
+from tidemill.variables import Variable
+
+@task
+async def double(number):
+    async with concurrency("database"):
+        return number * 2
+
+@flow(log_prints=True)
+async def inner(gate):
+    print("inner is there")
+    while not Path(gate).exists():
+        await asyncio.sleep(0.01)
+    return "inner"
+
+@flow(log_prints=True)
+async def outer(gate):
+    doubled = [await double(number) for number in range(5)]
+    region = await Variable.aget("region") if hasattr(Variable, "aget") else await Variable.get("region")
+    return {"doubled": doubled, "region": region, "inner": await inner(gate)}
+"""
+
+
 @pytest.fixture
 def cluster(tmp_path: Path) -> Iterator[DaskCluster]:
     folder = tmp_path / "dask"
@@ -125,6 +152,46 @@ def test_a_run_cancelled_after_the_restart_hears_of_it(make: Make, cluster: Dask
     assert daemon.command("flow-run", "cancel", daemon.runs()[0]["id"])[0] == 0
     daemon.run_in("CANCELLED")
     until(lambda: not cluster.busy("one"), "its code has ended")
+
+
+@pytest.mark.parametrize("how", ["stays", "is killed"])
+def test_tasks_slots_variables_and_subflows_are_as_everywhere(
+    make: Make, cluster: DaskCluster, tmp_path: Path, how: str
+) -> None:
+    """A subflow that is at work while the daemon is restarted goes on as its parent does."""
+    cluster.start("one")
+    gate = tmp_path / "open"
+    daemon = make(
+        f"""
+        [work_pools.cluster]
+        type = "dask"
+        address = "{cluster.address}"
+        [concurrency_limits.database]
+        limit = 1
+        [variables]
+        region = "fi"
+        [deployments.outer]
+        flow = "engine.py:outer"
+        work_pool = "cluster"
+        parameters = {{ gate = "{gate}" }}
+        """
+    )
+    (daemon.flows / "engine.py").write_text(ENGINE)
+    daemon.start()
+    assert daemon.command("deployment", "run", "outer")[0] == 0
+    daemon.says("inner is there")
+    if how == "is killed":
+        daemon.kill()
+        daemon.start()
+        daemon.says("went on elsewhere")
+    gate.touch()
+    until(lambda: len(daemon.completed()) == 2, "the flow and its subflow have ended")
+    states = dict(daemon.rows("SELECT flow, state FROM flow_run"))
+    assert states == {"outer": "COMPLETED", "inner": "COMPLETED"}
+    outcome = daemon.ask("flow-run", "inspect", daemon.runs("outer")[0]["id"])
+    assert outcome["state"]["data"] == {"doubled": [0, 2, 4, 6, 8], "region": "fi", "inner": "inner"}
+    tasks = daemon.ask("task-run", "ls")
+    assert [each["state"]["type"] for each in tasks if each["name"].startswith("double")] == ["COMPLETED"] * 5
 
 
 def test_a_lost_worker_crashes_its_run_by_name_and_our_policy_tries_again(
