@@ -63,7 +63,9 @@ class DaskCluster:
 
         with Client(self.address, set_as_default=False, timeout=20) as client:
             processing = client.processing()
-            names = {address: each["name"] for address, each in client.scheduler_info(-1)["workers"].items()}
+            names = {
+                address: each["name"] for address, each in client.sync(client.scheduler.identity)["workers"].items()
+            }
         return any(names[address] == name and keys for address, keys in processing.items())
 
     def stop(self) -> None:

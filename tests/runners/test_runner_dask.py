@@ -372,6 +372,20 @@ async def test_reach_is_told_and_regained(flows: Path, tmp_path: Path) -> None:
         own.stop()
 
 
+async def test_a_run_that_had_not_begun_is_given_to_a_restarted_scheduler_again(flows: Path, tmp_path: Path) -> None:
+    own = DaskCluster(tmp_path).start("plain")
+    try:
+        async with runner(own, flows, resources={"GPU": 1.0}) as dask:
+            running = asyncio.ensure_future(carry(dask, job("where", "again"), Told()))
+            await published(dask, "again")
+            await asyncio.to_thread(own.stop)
+            await asyncio.to_thread(own.start_scheduler)
+            await asyncio.to_thread(own.start_worker, "special", "--resources", "GPU=1")
+            assert (await running).data == own.workers["special"].pid
+    finally:
+        own.stop()
+
+
 def until_idle(cluster: DaskCluster) -> None:
     while any(cluster.busy(name) for name in cluster.workers):
         pass

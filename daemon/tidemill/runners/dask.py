@@ -212,6 +212,7 @@ class DaskRunner:
                     f"Dask scheduler {self._cluster.address} no longer knows the run: it was restarted, or has lost it"
                 )
                 return False
+        attempt.published.clear()
         attempt.starts += 1
         if attempt.starts > MOST_STARTS:
             attempt.crash("every Dask worker it was given to was lost before the run could begin")
