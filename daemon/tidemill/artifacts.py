@@ -2,6 +2,12 @@
 
 from tidemill.sdk.artifacts import (
     ArtifactId,
+    acreate_image_artifact,
+    acreate_link_artifact,
+    acreate_markdown_artifact,
+    acreate_progress_artifact,
+    acreate_table_artifact,
+    aupdate_progress_artifact,
     create_image_artifact,
     create_json_artifact,
     create_link_artifact,
@@ -13,6 +19,12 @@ from tidemill.sdk.artifacts import (
 
 __all__ = [
     "ArtifactId",
+    "acreate_image_artifact",
+    "acreate_link_artifact",
+    "acreate_markdown_artifact",
+    "acreate_progress_artifact",
+    "acreate_table_artifact",
+    "aupdate_progress_artifact",
     "create_image_artifact",
     "create_json_artifact",
     "create_link_artifact",

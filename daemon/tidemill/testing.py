@@ -2,6 +2,8 @@
 
 :class:`VirtualLoop` is an asyncio event loop that never waits: where a real one would block until the next timer, it
 moves its clock there. Nothing may go through threads or sockets; the store's door and the threads port run inline.
+
+For tests of flows there is :func:`tidemill_test_harness`, which needs none of this.
 """
 
 from __future__ import annotations
@@ -21,9 +23,25 @@ from tidemill.core.reports import Question, Report
 from tidemill.core.states import StateType
 from tidemill.errors import TidemillError
 from tidemill.ids import Ids
+from tidemill.sdk.harness import Harness, tidemill_test_harness
 from tidemill.services.catalogue import Catalogue
 from tidemill.services.house import House
 from tidemill.store import DoorFactory, Store, catalogue, inline_doors, instance
+
+__all__ = [
+    "VIRTUAL_SLICE_S",
+    "DeadlockError",
+    "Harness",
+    "InlineThreads",
+    "ScriptedRunner",
+    "SilentRecorder",
+    "VirtualClock",
+    "VirtualLoop",
+    "close_house",
+    "open_house",
+    "run_virtually",
+    "tidemill_test_harness",
+]
 
 # On a virtual clock nothing is ever suspended, so sleeps need not be cut short to notice it.
 VIRTUAL_SLICE_S = 3600.0

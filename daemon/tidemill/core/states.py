@@ -15,6 +15,8 @@ import msgspec
 
 
 class StateType(enum.StrEnum):
+    """What a state is, to the rules; its name says more to people."""
+
     # As the text it is: an enum's own hash is a Python function, and each change of state looks in a dozen tables.
     __hash__ = str.__hash__
 

@@ -163,3 +163,42 @@ def _report(
 def _is_text(value: object) -> bool:
     """Whether a value is a text with something in it; from code without types, anything may come."""
     return isinstance(value, str) and bool(value.strip())
+
+
+# Prefect's names for async code: the same calls, awaited.
+
+
+async def acreate_table_artifact(table: Any, key: str | None = None, description: str | None = None) -> ArtifactId:
+    """Do what :func:`create_table_artifact` does."""
+    return create_table_artifact(table, key, description)
+
+
+async def acreate_markdown_artifact(
+    markdown: str, key: str | None = None, description: str | None = None
+) -> ArtifactId:
+    """Do what :func:`create_markdown_artifact` does."""
+    return create_markdown_artifact(markdown, key, description)
+
+
+async def acreate_link_artifact(
+    link: str, link_text: str | None = None, key: str | None = None, description: str | None = None
+) -> ArtifactId:
+    """Do what :func:`create_link_artifact` does."""
+    return create_link_artifact(link, link_text, key, description)
+
+
+async def acreate_image_artifact(image_url: str, key: str | None = None, description: str | None = None) -> ArtifactId:
+    """Do what :func:`create_image_artifact` does."""
+    return create_image_artifact(image_url, key, description)
+
+
+async def acreate_progress_artifact(
+    progress: float, key: str | None = None, description: str | None = None
+) -> ArtifactId:
+    """Do what :func:`create_progress_artifact` does."""
+    return create_progress_artifact(progress, key, description)
+
+
+async def aupdate_progress_artifact(artifact_id: str, progress: float, description: str | None = None) -> ArtifactId:
+    """Do what :func:`update_progress_artifact` does."""
+    return update_progress_artifact(artifact_id, progress, description)

@@ -25,6 +25,20 @@ def canonical(value: Any, *, limit: int | None = MAX_ARTIFACT_BYTES) -> str:
     return text
 
 
+def unicode_text(text: str) -> str:
+    """Return a text in which half a surrogate pair is spelled out: ``\\udc80``.
+
+    Names of files that are not UTF-8 hold some, and so do the errors about them; nothing that is kept or sent may.
+    """
+    if text.isascii():
+        return text
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "backslashreplace").decode()
+    return text
+
+
 def _where(value: Any) -> str | None:
     try:
         return _fault(value)

@@ -15,6 +15,7 @@ from tidemill.core.deployments import SecretRef
 from tidemill.core.ports import Job, Recorder
 from tidemill.core.reports import LogReport, Question, SecretQuestion
 from tidemill.errors import TidemillError
+from tidemill.sdk.canonical import unicode_text
 from tidemill.sdk.driver import Suspended, drive
 from tidemill.sdk.exceptions import BlockingInLoopError, TerminationSignal
 from tidemill.sdk.lines import LineSplitter
@@ -98,7 +99,7 @@ class RunContext:
                 at=self.clock.now(),
                 level=level,
                 logger=logger,
-                message=message,
+                message=unicode_text(message),
                 task_run_id=scope.task_run_id if scope is not None else None,
                 flow_run_id=scope.flow_run_id if scope is not None else None,
             )

@@ -119,6 +119,11 @@ def locate(ref: FlowRef, flows_dir: Path) -> Path:
     try:
         path = (home / written).resolve(strict=True)
     except (OSError, RuntimeError) as error:
+        if (home / written).is_symlink():
+            raise EntrypointError(
+                f'"{ref.entrypoint}": {flows_dir / file} is a symlink to {(home / written).readlink()}, which is missing; '
+                "restore that file, or copy it into the folder"
+            ) from error
         present = [str(found.relative_to(home)) for found in sorted(home.rglob("*.py"))[:200]]
         raise EntrypointError(
             f'"{ref.entrypoint}": there is no file {flows_dir / file}{_hint(file, present)}'

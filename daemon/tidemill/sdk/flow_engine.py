@@ -15,6 +15,7 @@ from tidemill.core.ports import Outcome
 from tidemill.core.reports import SubflowEnded, SubflowQuestion
 from tidemill.core.states import StateType
 from tidemill.errors import EntrypointError
+from tidemill.sdk.canonical import unicode_text
 from tidemill.sdk.context import FLOW, RunContext, current_scope
 from tidemill.sdk.definitions import FlowDefinition
 from tidemill.sdk.documents import as_document
@@ -228,7 +229,7 @@ class FlowEngine:
         name = named() if callable(named) else str(named).format(**scope.parameters)
         if not isinstance(name, str):
             raise TypeError(f"flow_run_name gave {type(name).__name__}, and a name is a text")
-        self.run.name = str(name)
+        self.run.name = unicode_text(name)
 
     async def _hooks(self, state: State) -> None:
         hooks = flow_hooks(self.flow, state)
@@ -373,7 +374,7 @@ class _FlowCall:
         named = self.flow.flow_run_name
         if isinstance(named, str):
             try:
-                return named.format(**self.parameters)
+                return unicode_text(named.format(**self.parameters))
             except (KeyError, IndexError, ValueError, AttributeError):
                 return new_name()  # told when the flow is called
         return new_name()

@@ -57,7 +57,7 @@ async def run_hooks(
         context.log(f"Running hook {name!r} in response to entering state {state.name!r}", logging.INFO)
         try:
             await way.finish(hook(definition, run, state))
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             told = "".join(traceback.format_exception(error)).rstrip()
             context.log(f"An error was encountered while running hook {name!r}\n{told}", logging.ERROR)
         else:

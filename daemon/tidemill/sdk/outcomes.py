@@ -11,7 +11,7 @@ import msgspec
 from tidemill.core.ports import Outcome
 from tidemill.core.states import StateType
 from tidemill.errors import EntrypointError, TidemillError
-from tidemill.sdk.canonical import canonical
+from tidemill.sdk.canonical import canonical, unicode_text
 from tidemill.sdk.failures import FlowFailed
 from tidemill.sdk.states import MAX_MESSAGE, State, is_state_iterable
 
@@ -75,8 +75,10 @@ def outcome_of(state: State) -> Outcome:
 def kept(result: Any) -> Any:
     """Return a result as it is kept: JSON of at most 64 KiB, else its type and a short repr."""
     # Most results are small and plain; a copy is kept, as the code may go on changing its own.
-    if result is None or isinstance(result, bool | int) or (isinstance(result, str) and len(result) < 1000):
+    if result is None or isinstance(result, bool | int):
         return result
+    if isinstance(result, str) and len(result) < 1000:
+        return unicode_text(result)
     if isinstance(result, State):
         result = result.data
     elif is_state_iterable(result):
@@ -144,8 +146,11 @@ def error_text(error: BaseException) -> str:
 
 
 def cut(text: Any, limit: int) -> Any:
-    """Return a text of at most ``limit`` characters, which says what was cut."""
-    return text if text is None or len(text) <= limit else f"{text[:limit]} … [{len(text) - limit} more characters cut]"
+    """Return a text, as Unicode, of at most ``limit`` characters; it says what was cut."""
+    if text is None:
+        return None
+    text = unicode_text(text)
+    return text if len(text) <= limit else f"{text[:limit]} … [{len(text) - limit} more characters cut]"
 
 
 def _repr(value: Any) -> str:

@@ -92,6 +92,19 @@ def to_states(value: Any) -> Any:
     return value
 
 
+def to_results(value: Any) -> Any:
+    """Return a value with its futures replaced by their results, waiting for them; raises the first failure."""
+    if isinstance(value, TaskFuture):
+        return value.result()
+    if isinstance(value, dict):
+        return {key: to_results(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [to_results(each) for each in value]
+    if isinstance(value, tuple | set):
+        return type(value)(to_results(each) for each in value)
+    return value
+
+
 def holds_futures(value: Any) -> bool:
     """Whether a value, or a collection it is, holds a future: a cheap look before :func:`to_states`."""
     if isinstance(value, TaskFuture):

@@ -28,6 +28,9 @@ def is_async(function: Callable[..., Any]) -> bool:
     """Say whether calling ``function`` gives a coroutine: async functions, partials of them, objects called so."""
     while hasattr(function, "func") and hasattr(function, "keywords"):  # functools.partial
         function = function.func
+    decorated = getattr(function, "isasync", None)  # a flow or task, which is called without being a function
+    if isinstance(decorated, bool):
+        return decorated
     if inspect.iscoroutinefunction(function):
         return True
     call = inspect.getattr_static(type(function), "__call__", None)

@@ -15,6 +15,7 @@ from typing import Any, TypeGuard
 from tidemill.clock import SystemClock
 from tidemill.core import states as core
 from tidemill.core.states import TERMINAL, StateType
+from tidemill.sdk.canonical import unicode_text
 from tidemill.sdk.exceptions import (
     CancelledRun,
     CrashedRun,
@@ -32,6 +33,7 @@ __all__ = [
     "Completed",
     "Crashed",
     "Failed",
+    "InfrastructurePending",
     "Late",
     "Paused",
     "Pending",
@@ -41,7 +43,10 @@ __all__ = [
     "State",
     "StateDetails",
     "StateType",
+    "Submitting",
     "Suspended",
+    "aget_state_exception",
+    "araise_state_exception",
     "get_state_exception",
     "raise_state_exception",
 ]
@@ -181,8 +186,11 @@ MAX_MESSAGE = 2000  # characters
 
 
 def bounded(message: str | None) -> str | None:
-    """Return a message short enough to be kept."""
-    if message is None or len(message) <= MAX_MESSAGE:
+    """Return a message as it may be kept: short enough, and Unicode."""
+    if message is None:
+        return None
+    message = unicode_text(message)
+    if len(message) <= MAX_MESSAGE:
         return message
     return f"{message[:MAX_MESSAGE]} … [{len(message) - MAX_MESSAGE} more characters cut]"
 
@@ -240,6 +248,16 @@ def raise_state_exception(state: State) -> None:
     """Raise the exception of a failed, crashed or cancelled state; do nothing for others."""
     if state.type in _WRAPPERS:
         raise get_state_exception(state)
+
+
+async def aget_state_exception(state: State) -> BaseException:
+    """Return what :func:`get_state_exception` returns."""
+    return get_state_exception(state)
+
+
+async def araise_state_exception(state: State) -> None:
+    """Do what :func:`raise_state_exception` does."""
+    raise_state_exception(state)
 
 
 def is_state_iterable(value: Any) -> TypeGuard[list[State]]:
@@ -321,6 +339,16 @@ def Retrying(**fields: Any) -> State:  # noqa: N802
 def Pending(**fields: Any) -> State:  # noqa: N802
     """Return a Pending state."""
     return State(StateType.PENDING, **fields)
+
+
+def Submitting(**fields: Any) -> State:  # noqa: N802
+    """Return a Pending state named Submitting."""
+    return State(StateType.PENDING, **{"name": "Submitting", **fields})
+
+
+def InfrastructurePending(**fields: Any) -> State:  # noqa: N802
+    """Return a Pending state named InfrastructurePending."""
+    return State(StateType.PENDING, **{"name": "InfrastructurePending", **fields})
 
 
 def Scheduled(scheduled_time: datetime | None = None, **fields: Any) -> State:  # noqa: N802

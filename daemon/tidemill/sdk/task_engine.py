@@ -10,6 +10,7 @@ from typing import Any
 
 from tidemill.core.reports import SlotsQuestion, SlotsReleased
 from tidemill.core.states import StateType
+from tidemill.sdk.canonical import unicode_text
 from tidemill.sdk.context import RunContext, current_scope
 from tidemill.sdk.definitions import TaskDefinition
 from tidemill.sdk.exceptions import TaskRunTimeoutError, TerminationSignal, UpstreamTaskError
@@ -179,9 +180,9 @@ class _TaskEngine:
                 name = named(parameters=self.parameters) if self.task.name_takes_parameters else named()
                 if not isinstance(name, str):
                     raise TypeError(f"task_run_name gave {type(name).__name__}, and a name is a text")
-                self.run.name = str(name)
+                self.run.name = unicode_text(name)
             else:
-                self.run.name = named.format(**self.parameters)
+                self.run.name = unicode_text(named.format(**self.parameters))
         return True
 
     async def _slots(self) -> Any:

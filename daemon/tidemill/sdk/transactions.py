@@ -45,6 +45,8 @@ class IsolationLevel(enum.StrEnum):
 
 
 class TransactionState(enum.StrEnum):
+    """Where a transaction is in its life."""
+
     PENDING = "PENDING"
     ACTIVE = "ACTIVE"
     STAGED = "STAGED"
