@@ -32,7 +32,6 @@ from tidemill.errors import EXIT_FAILED, EXIT_OK, ConfigError, TidemillError
 from tidemill.flows.builtins import BuiltinFlow, builtins
 from tidemill.ids import Ids
 from tidemill.runners.cgroups import Cgroups, delegated
-from tidemill.runners.dask import DaskRunner
 from tidemill.runners.inline import InlineRunner
 from tidemill.runners.lag import LagMonitor
 from tidemill.runners.nursery import InterpreterError
@@ -282,6 +281,8 @@ class Daemon:
                 cgroups=self._cgroups,
             )
         if pool.type == PoolType.DASK:
+            from tidemill.runners.dask import DaskRunner  # where there is no such pool, a start does without it
+
             return DaskRunner(
                 pool=pool,
                 flows_dir=settings.daemon.flows,
