@@ -26,15 +26,14 @@ def config(directory: Path, text: str) -> Path:
 
 
 def many(count: int, port: int) -> str:
-    """Return a configuration of ``count`` yearly HTTP requests, none of them due within two months."""
+    """Return a configuration of ``count`` yearly HTTP requests, none of them due for months."""
     tables = [f'[api]\nlisten = "127.0.0.1:{port}"\n']
-    month = datetime.now(UTC).month
-    for number in range(count):
-        day, at = number % 28 + 1, (month + 2 + number % 8) % 12 + 1
-        tables.append(
-            f'[deployments.job-{number:05}]\nurl = "http://127.0.0.1:9/{number}"\n'
-            f'cron = "{number * 7 % 60} {number // 60 % 24} {day} {at} *"\n'
-        )
+    month = (datetime.now(UTC).month + 5) % 12 + 1
+    tables += [
+        f'[deployments.job-{number:05}]\nurl = "http://127.0.0.1:9/{number}"\n'
+        f'cron = "{number * 7 % 60} {number // 60 % 24} 1 {month} *"\n'
+        for number in range(count)
+    ]
     return "\n".join(tables)
 
 
