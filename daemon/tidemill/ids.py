@@ -16,8 +16,8 @@ _ADJECTIVES = (
 ).split()
 _ANIMALS = (
     "badger beaver bison bittern bunting crane curlew deer dipper dolphin dove duck dunlin eagle egret eider elk "
-    "ermine falcon finch fox gannet gecko godwit goose grebe grouse gull hare hawk heron hobby ibis jackdaw kestrel kite "
-    "knot lapwing lark linnet lynx magpie marten merlin mole moose newt ocelot orca osprey otter owl petrel pike pipit "
+    "ermine falcon finch fox gannet gecko godwit goose grebe grouse gull hare hawk heron hobby ibis jackdaw kestrel "
+    "kite knot lapwing lark linnet lynx magpie marten merlin mole moose newt ocelot orca osprey otter owl petrel pike pipit "
     "plover puffin quail rail raven robin rook ruff salmon seal shrike siskin skua smew snipe sparrow stoat stork "
     "swallow swan swift teal tern thrush trout vole wagtail walrus weasel wigeon wolf wren"
 ).split()

@@ -121,8 +121,8 @@ def locate(ref: FlowRef, flows_dir: Path) -> Path:
     except (OSError, RuntimeError) as error:
         if (home / written).is_symlink():
             raise EntrypointError(
-                f'"{ref.entrypoint}": {flows_dir / file} is a symlink to {(home / written).readlink()}, which is missing; '
-                "restore that file, or copy it into the folder"
+                f'"{ref.entrypoint}": {flows_dir / file} is a symlink to {(home / written).readlink()}, which is '
+                "missing; restore that file, or copy it into the folder"
             ) from error
         present = [str(found.relative_to(home)) for found in sorted(home.rglob("*.py"))[:200]]
         raise EntrypointError(
