@@ -10,16 +10,17 @@ from tidemill.clock import to_us
 
 _ADJECTIVES = (
     "able amber apt azure bold brave brisk calm candid clear clever cosy crisp daring deft eager early fair fleet "
-    "fresh frosty gentle glad golden grand green hardy honest humble jolly keen kind light lively lucid lucky mellow "
-    "merry mild modest neat nimble noble open patient placid plucky polite prime proud quick quiet rapid ready rosy "
-    "royal sage silver sleek snug solid spry steady still sunny swift tidy true vivid warm wise witty young zesty"
+    "fresh frosty gentle glad golden grand green hardy honest humble jolly keen kind light lively lucid lucky "
+    "mellow merry mild modest neat nimble noble open patient placid plucky polite prime proud quick quiet rapid "
+    "ready rosy royal sage silver sleek snug solid spry steady still sunny swift tidy true vivid warm wise witty "
+    "young zesty"
 ).split()
 _ANIMALS = (
     "badger beaver bison bittern bunting crane curlew deer dipper dolphin dove duck dunlin eagle egret eider elk "
     "ermine falcon finch fox gannet gecko godwit goose grebe grouse gull hare hawk heron hobby ibis jackdaw kestrel "
-    "kite knot lapwing lark linnet lynx magpie marten merlin mole moose newt ocelot orca osprey otter owl petrel pike pipit "
-    "plover puffin quail rail raven robin rook ruff salmon seal shrike siskin skua smew snipe sparrow stoat stork "
-    "swallow swan swift teal tern thrush trout vole wagtail walrus weasel wigeon wolf wren"
+    "kite knot lapwing lark linnet lynx magpie marten merlin mole moose newt ocelot orca osprey otter owl petrel "
+    "pike pipit plover puffin quail rail raven robin rook ruff salmon seal shrike siskin skua smew snipe sparrow "
+    "stoat stork swallow swan swift teal tern thrush trout vole wagtail walrus weasel wigeon wolf wren"
 ).split()
 
 
