@@ -61,6 +61,7 @@ async def test_an_object_leaves_its_type(house: House) -> None:
         ("empty", "ValueError"),
         ("long", "ValueError: " + "x" * 1988 + " … [8012 more characters cut]"),
         ("BrokenError", "BrokenError: <its text raised ValueError>"),
+        ("surrogate", "ValueError: no file b\\udcff"),
         ("SystemExit", "SystemExit: 3"),
         ("KeyboardInterrupt", "KeyboardInterrupt"),
         ("BaseException", "BaseException: rare"),

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tidemill.sdk.canonical import canonical
+from tidemill.sdk.canonical import canonical, unicode_text
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -61,3 +61,11 @@ def test_too_large_is_told_in_bytes_of_utf8() -> None:
     assert len(canonical("é" * 4, limit=10)) == 6
     with pytest.raises(ValueError, match="too large: 12 bytes of JSON, at most 10 are kept"):
         canonical("é" * 5, limit=10)
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [("plain", "plain"), ("é😀", "é😀"), ("no file b\udcff", "no file b\\udcff"), ("\ud800", "\\ud800")],
+)
+def test_half_a_surrogate_pair_is_spelled_out(text: str, kept: str) -> None:
+    assert unicode_text(text) == kept

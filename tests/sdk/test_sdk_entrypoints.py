@@ -119,6 +119,12 @@ def test_a_symlink_that_leads_out_of_the_folder_is_refused(flows: Path, tmp_path
         load(ref("link.py:flow"), flows)
 
 
+def test_a_symlink_to_nothing_is_named_as_one(flows: Path, tmp_path: Path) -> None:
+    (flows / "link.py").symlink_to(tmp_path / "gone.py")
+    with pytest.raises(EntrypointError, match=r"is a symlink to .*gone\.py, which is missing"):
+        load(ref("link.py:flow"), flows)
+
+
 def test_a_symlink_inside_the_folder_is_followed(flows: Path) -> None:
     (flows / "link.py").symlink_to(write(flows, "real.py", "def flow(): return 1\n"))
     assert load(ref("link.py:flow"), flows)() == 1

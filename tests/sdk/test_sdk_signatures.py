@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from tidemill import flow, task
 from tidemill.sdk.signatures import Signature, check_parameters, is_async, signature_of
 
 GIVE_IT = "give it in parameters, or give it a default in the function"
@@ -74,3 +75,10 @@ def test_a_signature_leaves_its_process_and_checks_the_same() -> None:
 def test_who_gives_a_coroutine_is_known_beforehand(flow: Callable[..., Any], awaited: bool) -> None:
     assert is_async(flow) is awaited
     assert signature_of(flow).is_async is awaited
+
+
+def test_decorated_functions_are_as_async_as_what_they_decorate() -> None:
+    assert is_async(flow(coroutine))
+    assert is_async(task(coroutine))
+    assert not is_async(flow(plain))
+    assert signature_of(flow(coroutine)).is_async

@@ -30,6 +30,21 @@ def pauses(house: House) -> list[float]:
     return [(after - before).total_seconds() for before, after in pairwise(times)]
 
 
+def test_an_end_that_cannot_be_kept_fails_the_run(tmp_path: Path) -> None:
+    """Else its code would be gone and the run running for ever."""
+    odd = Outcome(type=StateType.COMPLETED, name="Completed", data="half a pair: \ud800")
+
+    async def main(world: World) -> None:
+        async with world.daemon(JOB, takes(timedelta(0), odd)) as house:
+            run = await house.control.create_run("job")
+            await world.wait(timedelta(minutes=1))
+            found = await world.run(house, run.id)
+            assert (found.state.name, found.state.data) == ("Failed", None)
+            assert found.state.message == "how it ended could not be kept: UnicodeEncodeError"
+
+    play(tmp_path, main)
+
+
 # -- retries ---------------------------------------------------------------------------------------------------------
 
 RETRIES = [

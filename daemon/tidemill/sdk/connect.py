@@ -19,6 +19,7 @@ from tidemill.core.deployments import FlowKind, FlowRef
 from tidemill.core.ports import Job, Recorder
 from tidemill.core.states import StateType
 from tidemill.sdk import capture
+from tidemill.sdk.canonical import unicode_text
 from tidemill.sdk.context import RunContext, current
 from tidemill.sdk.definitions import FlowDefinition
 from tidemill.sdk.documents import as_document
@@ -169,7 +170,7 @@ class _Script:
         tags = tuple(sorted(current_tags()))
         named = self._flow.flow_run_name
         try:
-            name = named.format(**self._parameters) if isinstance(named, str) else None
+            name = unicode_text(named.format(**self._parameters)) if isinstance(named, str) else None
         except (KeyError, IndexError, ValueError, AttributeError):
             name = None  # told when the flow is called
         documents = {key: as_document(value) for key, value in self._parameters.items()}

@@ -192,11 +192,15 @@ class ScriptRecorder:
                     self._changed.wait(GATHER_S)
                 if self._ending or self._gone is not None:
                     return
-                batch = self._batch()
-                if not self._waiting:
-                    self._hurry = False
-            last = time.monotonic()
-            self._send(batch)
+            try:
+                with self._changed:
+                    batch = self._batch()
+                    if not self._waiting:
+                        self._hurry = False
+                last = time.monotonic()
+                self._send(batch)
+            except Exception as error:  # nobody would send on, and the script would wait for it for ever
+                self._give_up(f"{type(error).__name__}: {error}")
 
     def _batch(self) -> list[Report]:
         """Take what goes into one body; under the lock."""

@@ -178,7 +178,7 @@ class Worker:
                 problem = await recorder.settle(outcome)
                 if problem is not None and outcome.type is StateType.COMPLETED:
                     outcome = Outcome(type=StateType.FAILED, name="Failed", message=problem)
-            await self._orchestrator.conclude(self.live[run.id].run, outcome, deployment)
+            await self._conclude(run, outcome, deployment)
         except Detached as detached:
             if not detached.began:
                 await self._orchestrator.change(
@@ -188,6 +188,16 @@ class Worker:
         finally:
             del self.live[run.id]
         return job if outcome.abandoned else None
+
+    async def _conclude(self, run: FlowRun, outcome: Outcome, deployment: Deployment | None) -> None:
+        try:
+            await self._orchestrator.conclude(self.live[run.id].run, outcome, deployment)
+        except Exception as error:
+            # Code that ended must not leave a run behind that is running for ever.
+            logger.exception("how flow run %s (%s) ended could not be kept", run.name, run.id)
+            message = f"how it ended could not be kept: {type(error).__name__}"
+            unkept = Outcome(type=StateType.FAILED, name="Failed", message=message, retriable=False)
+            await self._orchestrator.conclude(self.live[run.id].run, unkept, deployment)
 
     def cancel(self, run: FlowRun, reason: str) -> bool:
         """Ask the attempt of ``run``, which is CANCELLING, to end; False: none of it is on its way here."""

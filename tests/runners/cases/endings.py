@@ -46,6 +46,7 @@ ERRORS = {
     "empty": ValueError,
     "long": lambda: ValueError("x" * 10_000),
     "BrokenError": BrokenError,
+    "surrogate": lambda: ValueError("no file b\udcff"),
     "SystemExit": lambda: SystemExit(3),
     "KeyboardInterrupt": KeyboardInterrupt,
     "CancelledError": asyncio.CancelledError,
