@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tidemill import flow, task
+from tidemill import flow, task, unmapped
 from tidemill.futures import as_completed, wait
 from tidemill.sdk.context import NoRunError
 from tidemill.sdk.harness import tidemill_test_harness
@@ -295,3 +295,15 @@ def test_submitting_belongs_into_a_flow(call: str) -> None:
 def test_a_bound_is_at_least_one(bound: int) -> None:
     with pytest.raises(ValueError, match="at least 1"):
         ThreadPoolTaskRunner(max_workers=bound)
+
+
+def test_a_map_over_named_extras_gives_each_call_its_own() -> None:
+    @task
+    def named(x: int, **more: int) -> tuple[int, dict[str, int]]:
+        return x, more
+
+    @flow
+    def each() -> Any:
+        return named.map([1, 2], a=[3, 4], b=unmapped(5)).result()
+
+    assert each() == [(1, {"a": 3, "b": 5}), (2, {"a": 4, "b": 5})]

@@ -103,7 +103,7 @@ class Task(TaskDefinition, Generic[P, R]):
         """Yield the parameters of each mapped call."""
         keywords = self.signature.keywords
         if keywords is not None and keywords in given:
-            given = {**given, **given.pop(keywords)}
+            given = {name: value for name, value in given.items() if name != keywords} | given[keywords]
         mapped: dict[str, list[Any]] = {}
         fixed: dict[str, Any] = {}
         marks: dict[str, Annotation[Any]] = {}
