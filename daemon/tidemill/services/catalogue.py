@@ -32,6 +32,7 @@ class Catalogue:
         compiled: Mapping[str, Sequence[CompiledSchedule]] | None = None,
     ) -> None:
         self.instance = instance
+        self._ids: dict[tuple[str, str], str] = {}
         self._compiled = compiled or {}
         self._overrides = {(each.kind, each.name, each.key): each for each in overrides}
         self.settings = settings
@@ -146,7 +147,10 @@ class Catalogue:
 
     def id_of(self, kind: str, name: str) -> str:
         """Return the UUID of a configured thing."""
-        return stable_id(self.instance, kind, name)
+        known = self._ids.get((kind, name))
+        if known is None:  # each run asks for its deployment's
+            known = self._ids[kind, name] = stable_id(self.instance, kind, name)
+        return known
 
     def _thing(self, kind: str, name: str) -> Deployment | WorkQueue | WorkPool | None:
         if kind == "deployment":

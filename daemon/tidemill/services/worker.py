@@ -157,7 +157,7 @@ class Worker:
 
     async def _see_through(self, run: FlowRun, recorder: RunRecorder, *, adopted: bool = False) -> Job | None:
         deployment = self._catalogue.deployments.get(run.deployment or "")
-        job = job_of(run, deployment)
+        job = job_of(run, deployment, self._catalogue)
         cancellation = Cancellation()
         if run.state.type is StateType.CANCELLING:
             cancellation.request(run.state.message or "cancelled")
@@ -230,7 +230,7 @@ def owner_elsewhere(pool: WorkPool) -> str:
     return f"{pool.type}:{pool.name}"
 
 
-def job_of(run: FlowRun, deployment: Deployment | None) -> Job:
+def job_of(run: FlowRun, deployment: Deployment | None, catalogue: Catalogue) -> Job:
     """Return what a runner is told of an attempt."""
     flow = (
         deployment.flow
@@ -252,6 +252,8 @@ def job_of(run: FlowRun, deployment: Deployment | None) -> Job:
         work_queue=run.work_queue,
         python=deployment.python if deployment is not None else None,
         limits=deployment.limits if deployment is not None else Limits(),
+        deployment_id=catalogue.id_of("deployment", run.deployment) if run.deployment is not None else None,
+        parent_flow_run_id=run.parent_run_id,
     )
 
 
