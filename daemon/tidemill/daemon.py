@@ -226,6 +226,7 @@ class Daemon:
             tell=self._log.output if settings.log.run_output else lambda lines: None,
             publish=lambda events: house.bus.publish(events),  # noqa: PLW0108 - there is no house yet
             lines_per_second=settings.log.max_lines_per_second,
+            keep_versions=settings.retention.keep_artifact_versions,
             tell_tasks=lambda events: house.bus.publish_task_runs(events),  # noqa: PLW0108
             tasks_wanted=lambda: house.bus.task_runs_wanted,
         )

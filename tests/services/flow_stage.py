@@ -111,6 +111,7 @@ class FlowWorld(World):
             tell=lambda lines: self.lines.extend(_told(*line) for line in lines),
             publish=lambda events: house.bus.publish(events),  # noqa: PLW0108 - there is no house yet
             lines_per_second=1000,
+            keep_versions=loaded.settings.retention.keep_artifact_versions,
             tell_tasks=lambda events: house.bus.publish_task_runs(events),  # noqa: PLW0108
             tasks_wanted=lambda: house.bus.task_runs_wanted,
         )

@@ -249,6 +249,24 @@ def test_a_progress_artifact_changes_in_place_and_no_other_run_can_change_it(tmp
     flows(tmp_path, main)
 
 
+def test_as_many_versions_stay_as_the_configuration_says_or_the_maker(tmp_path: Path) -> None:
+    async def main(world: FlowWorld) -> None:
+        async def job(recorder: DaemonRecorder, _: Job) -> None:
+            for number in range(5):
+                recorder.report(ArtifactReport(key="file", type="json", data=number))
+                recorder.report(ArtifactReport(key="maker", type="json", data=number, keep_versions=3))
+
+        async with world.carries(job, "[retention]\nkeep_artifact_versions = 2\n" + FLOW) as house:
+            await world.finished(house)
+            kept = {
+                key: [each.version for each in await house.store.read(lambda c, key=key: artifacts.versions(c, key))]
+                for key in ("file", "maker")
+            }
+        assert {key: sorted(versions) for key, versions in kept.items()} == {"file": [4, 5], "maker": [3, 4, 5]}
+
+    flows(tmp_path, main)
+
+
 def test_an_artifact_that_may_change_is_a_document_of_its_own(tmp_path: Path) -> None:
     """Equal content makes no version, but what the maker names by an id has to be there under it."""
 

@@ -38,6 +38,7 @@ from tidemill.ids import Ids
 from tidemill.sdk.canonical import canonical
 from tidemill.services.intake import AGAIN_S, Intake
 from tidemill.store import Store, artifacts, processes, task_cache
+from tidemill.store.artifacts import KEEP_VERSIONS
 from tidemill.store.processes import RunProcess
 from tidemill.telemetry.floods import FloodGate
 from tidemill.telemetry.redaction import Redactor
@@ -303,6 +304,7 @@ class RecorderHouse:
         tell: Callable[[Sequence[tuple[FlowRun, LogRow]]], None],
         publish: Callable[[Sequence[Event]], None],
         lines_per_second: int,
+        keep_versions: int = KEEP_VERSIONS,
         tell_tasks: Callable[[Sequence[TaskRunChanged]], None] | None = None,
         tasks_wanted: Callable[[], bool] = lambda: False,
     ) -> None:
@@ -315,6 +317,7 @@ class RecorderHouse:
         self.intake = Intake(store=store, tell_lines=tell, tell_tasks=tell_tasks, tasks_wanted=tasks_wanted)
         self._secret = secret
         self._lines_per_second = lines_per_second
+        self._keep_versions = keep_versions  # of an artifact whose maker does not say
         self._unstored: dict[str, task_cache.Cached] = {}  # published, and not durable yet
 
     def recorder(self, run: FlowRun) -> DaemonRecorder:
@@ -398,7 +401,7 @@ class RecorderHouse:
             task_run_id=report.task_run_id,
             deployment=run.deployment,
             created=now,
-            keep_versions=report.keep_versions,
+            keep_versions=self._keep_versions if report.keep_versions is None else report.keep_versions,
             # What is to be changed later has to be a document of its own, also where it begins like the last one.
             new_version=report.new_version or report.id is not None,
         )
