@@ -10,7 +10,6 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import itertools
-import stat
 import sys
 import threading
 import traceback
@@ -23,6 +22,7 @@ from typing import Any, cast
 from tidemill.core.deployments import FlowKind, FlowRef
 from tidemill.errors import EntrypointError
 from tidemill.sdk.findings import near
+from tidemill.sdk.import_guard import guard, open_to_anybody
 from tidemill.sdk.signatures import check_parameters, is_generator, signature_of
 
 __all__ = ["Generation", "check_parameters", "load", "locate", "signature_of"]
@@ -82,6 +82,7 @@ def load(ref: FlowRef, flows_dir: Path, *, namespace: str | None = None) -> Call
     folder = str(flows_dir)
     if folder not in sys.path:
         sys.path.append(folder)
+        guard(flows_dir)
     if ref.kind is FlowKind.FILE:
         path = locate(ref, flows_dir)
         with _EXECUTING.setdefault(f"{namespace} {path}", threading.RLock()):
@@ -141,13 +142,9 @@ def locate(ref: FlowRef, flows_dir: Path) -> Path:
 
 def _refuse_writable_by_anybody(ref: FlowRef, path: Path, home: Path) -> None:
     """Whoever may write the file, or swap it in its folder, would run code as the daemon's user."""
-    for place in (path, *path.parents):
-        mode = place.stat().st_mode
-        sticky_folder = stat.S_ISDIR(mode) and mode & stat.S_ISVTX
-        if mode & stat.S_IWOTH and not sticky_folder:
-            raise EntrypointError(f'"{ref.entrypoint}": anybody may write {place}; run: chmod o-w {place}')
-        if place == home:
-            return
+    place = open_to_anybody(path, home)
+    if place is not None:
+        raise EntrypointError(f'"{ref.entrypoint}": anybody may write {place}; run: chmod o-w {place}')
 
 
 def _import_file(ref: FlowRef, path: Path, flows_dir: Path, namespace: str) -> ModuleType:
