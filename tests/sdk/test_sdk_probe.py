@@ -99,3 +99,23 @@ def test_this_process_imports_nothing(tmp_path: Path) -> None:
     (tmp_path / "elsewhere.py").write_text("def flow(): ...\n")
     probe([ref("elsewhere.py:flow")], tmp_path, LONG)
     assert "tidemill_flows.elsewhere" not in sys.modules
+
+
+def test_values_are_held_against_the_annotations_of_a_flow(tmp_path: Path) -> None:
+    (tmp_path / "typed.py").write_text(
+        "from tidemill import flow\n"
+        "@flow\ndef checked(count: int, names: list[str] = []): ...\n"
+        "@flow(validate_parameters=False)\ndef unchecked(count: int): ...\n"
+        "def plain(count: int): ...\n"
+    )
+    given = {
+        "typed.py:checked": [{"count": "7"}, {"count": "many", "names": 3}, {}],
+        "typed.py:unchecked": [{"count": "many"}],
+        "typed.py:plain": [{"count": "many"}],
+    }
+    found = probe([ref(name) for name in given], tmp_path, LONG, given=given)
+    fits, misfits, nothing = found["typed.py:checked"].misfits
+    assert (fits, nothing) == ((), ())
+    assert [name for name, _ in misfits] == ["count", "names"]
+    assert "integer" in misfits[0][1]
+    assert found["typed.py:unchecked"].misfits == found["typed.py:plain"].misfits == ((),)

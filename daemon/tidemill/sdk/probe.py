@@ -12,10 +12,10 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import msgspec
 
@@ -24,9 +24,14 @@ from tidemill.core.deployments import FlowRef
 from tidemill.errors import EntrypointError
 from tidemill.sdk import interpreters
 from tidemill.sdk.entrypoints import load
+from tidemill.sdk.exceptions import ParameterTypeError
+from tidemill.sdk.flows import as_flow
 from tidemill.sdk.signatures import Signature, signature_of
 
 _OUTPUT_KEPT = 4096  # bytes of what the child printed last
+
+
+Misfit = tuple[str, str]  # a parameter's name, and why its value is not of the annotated type
 
 
 class Probed(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,11 +40,13 @@ class Probed(msgspec.Struct, frozen=True, kw_only=True):
     entrypoint: str
     error: str | None = None
     signature: Signature | None = None
+    misfits: tuple[tuple[Misfit, ...], ...] = ()  # of each set of parameters that was given along
 
 
 class _Request(msgspec.Struct):
     flows_dir: str
     refs: list[FlowRef]
+    given: dict[str, list[dict[str, Any]]]
 
 
 class _Progress(msgspec.Struct):
@@ -53,10 +60,12 @@ def probe(
     timeout: timedelta,
     python: str | None = None,
     env: Mapping[str, str] | None = None,
+    given: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
 ) -> Mapping[str, Probed]:
     """Import every entrypoint in a child process and return what was found, by entrypoint.
 
     ``python`` is the interpreter that does it, tidemill's own by default, with the environment ``env`` (None: ours).
+    ``given`` are sets of parameters by entrypoint, whose values are held against the annotations.
     ``timeout`` is for each entrypoint. Blocks its caller: from a loop, call it in a thread. Built-in flows have no code
     to import and should not be among ``refs``.
     """
@@ -64,7 +73,7 @@ def probe(
     results: dict[str, Probed] = {}
     while waiting:
         finished, culprit, why = _run_child(
-            waiting, flows_dir, timeout.total_seconds(), python or interpreters.own(), env
+            waiting, flows_dir, timeout.total_seconds(), python or interpreters.own(), env, given or {}
         )
         results.update((probed.entrypoint, probed) for probed in finished)
         waiting = waiting[len(finished) :]
@@ -86,13 +95,19 @@ def _failed(ref: FlowRef, why: str) -> Probed:
 
 
 def _run_child(
-    refs: list[FlowRef], flows_dir: Path, timeout_s: float, python: str, env: Mapping[str, str] | None
+    refs: list[FlowRef],
+    flows_dir: Path,
+    timeout_s: float,
+    python: str,
+    env: Mapping[str, str] | None,
+    given: Mapping[str, Sequence[Mapping[str, Any]]],
 ) -> tuple[list[Probed], FlowRef | None, str | None]:
     """Return what one child finished, the entrypoint it was at when it failed, and why it failed (None: it did not)."""
     heard, told = os.pipe()
     with tempfile.TemporaryFile() as request, os.fdopen(heard, "rb", buffering=0) as results:
         try:
-            request.write(msgspec.json.encode(_Request(str(flows_dir), refs)))
+            sets = {ref.entrypoint: [dict(each) for each in given.get(ref.entrypoint, ())] for ref in refs}
+            request.write(msgspec.json.encode(_Request(str(flows_dir), refs, sets)))
             request.seek(0)
             process = subprocess.Popen(
                 interpreters.argv(python, "tidemill.sdk.probe", str(told)),
@@ -187,13 +202,31 @@ def main(arguments: Sequence[str]) -> None:
     for number, ref in enumerate(request.refs):
         _tell(told, _Progress(begun=number))
         try:
-            probed = Probed(entrypoint=ref.entrypoint, signature=signature_of(load(ref, Path(request.flows_dir))))
+            function = load(ref, Path(request.flows_dir))
+            probed = Probed(
+                entrypoint=ref.entrypoint,
+                signature=signature_of(function),
+                misfits=tuple(_misfits(function, each) for each in request.given.get(ref.entrypoint, ())),
+            )
         except EntrypointError as error:
             probed = Probed(entrypoint=ref.entrypoint, error=str(error))
         except BaseException as error:
             probed = _failed(ref, f"cannot be imported: {type(error).__name__}: {error}")
         _tell(told, _Progress(done=probed))
     os._exit(0)  # threads or exit handlers of user code must not hold the answer up
+
+
+def _misfits(function: Callable[..., Any], given: Mapping[str, Any]) -> tuple[Misfit, ...]:
+    flow = as_flow(function)
+    if not flow.should_validate_parameters:
+        return ()
+    found: list[Misfit] = []
+    for name, value in given.items():
+        try:
+            flow.signature.coerced({name: value})
+        except ParameterTypeError as error:
+            found.append((name, str(error).removeprefix(f"{name}: ")))
+    return tuple(found)
 
 
 def _tell(told: int, progress: _Progress) -> None:

@@ -56,12 +56,18 @@ def entrypoint_fitness(loaded: Loaded, environ: Mapping[str, str]) -> Fitness:
     if not python:
         return Fitness()
     probed: dict[tuple[str | None, str], Mapping[str, Probed]] = {}
+    given: dict[str, list[dict[str, Any]]] = {}  # parameters of the deployments of an entrypoint
+    places: dict[str, int] = {}  # whose are which
     for place in dict.fromkeys((each.python, each.work_pool) for each in python):
         interpreter, name = place
         pool = settings.work_pools[name]
-        refs = [each.flow for each in python if (each.python, each.work_pool) == place]
+        here = [each for each in python if (each.python, each.work_pool) == place]
+        for each in here:
+            given.setdefault(each.flow.entrypoint, []).append(each.parameters)
+            places[each.name] = len(given[each.flow.entrypoint]) - 1
         env = None if pool.type == PoolType.INLINE else interpreters.environment(environ, interpreter, pool.env)
-        probed[place] = probe(refs, settings.daemon.flows, settings.daemon.import_timeout, interpreter, env)
+        refs = [each.flow for each in here]
+        probed[place] = probe(refs, settings.daemon.flows, settings.daemon.import_timeout, interpreter, env, given)
     faults: dict[str, tuple[Fault, ...]] = {}
     warnings: list[Fault] = []
     signatures: dict[str, Signature] = {}
@@ -73,6 +79,9 @@ def entrypoint_fitness(loaded: Loaded, environ: Mapping[str, str]) -> Fitness:
             continue
         signatures[deployment.flow.entrypoint] = found.signature
         findings = check_parameters(found.signature, deployment.parameters)
+        known = {finding.path for finding in findings}
+        misfits = found.misfits[places[deployment.name]]
+        findings += [Finding(name, problem) for name, problem in misfits if name not in known]
         if findings:
             faults[deployment.name] = tuple(_fault(loaded, deployment, finding) for finding in findings)
         if not found.signature.is_async and settings.work_pools[deployment.work_pool].type == PoolType.INLINE:
