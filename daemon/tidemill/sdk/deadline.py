@@ -6,6 +6,7 @@ from outside, which the code meets at its next Python instruction: a sleep or a 
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import heapq
 import itertools
@@ -89,7 +90,8 @@ class Deadline:
             self._entry = None
         if self._expired and kind is None:
             # Set, and not met yet: it must not come up in code that is none of ours.
-            _set_async(self._thread, None)
+            with contextlib.suppress(self._error):
+                _meet()
             raise self._error(self._told())
         if self._expired and kind is self._error and raised is not None and not raised.args:
             raised.args = (self._told(),)
@@ -108,11 +110,12 @@ class Interruptible:
     ``with`` it around the code, in its thread. What has left it hears nothing any more.
     """
 
-    __slots__ = ("_lock", "_thread")
+    __slots__ = ("_error", "_lock", "_thread")
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._thread: int | None = None
+        self._error: type[BaseException] | None = None  # once it was set
 
     def __enter__(self) -> Interruptible:
         with self._lock:
@@ -124,19 +127,35 @@ class Interruptible:
         with self._lock:
             if self._thread is None:
                 return False
+            self._error = error
             _set_async(self._thread, error)
             return True
 
-    def __exit__(self, *_raised: object) -> None:
-        with self._lock:
-            thread, self._thread = self._thread, None
-            if thread is not None:
-                _set_async(thread, None)  # set, and not met yet: it must not come up in the thread's next work
+    def __exit__(self, kind: type[BaseException] | None, *_raised: object) -> None:
+        met = self._error is not None and kind is self._error
+        try:
+            with self._lock:
+                self._thread = None  # from here on nothing is set any more
+            if self._error is not None and not met:
+                _meet()
+        except BaseException as error:
+            if self._error is None or not isinstance(error, self._error):
+                raise
+            self._thread = None
 
 
-def _set_async(thread: int, error: type[BaseException] | None) -> None:
-    told = ctypes.py_object(error) if error is not None else None
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), told)
+def _set_async(thread: int, error: type[BaseException]) -> None:
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(error))
+
+
+def _meet() -> None:
+    """Let an exception that was set come up here, and not in the thread's next work.
+
+    Taking it back (PyThreadState_SetAsyncExc with NULL) is no way: CPython 3.11 then believes for ever that one is set,
+    which costs every call of every thread, and hangs code that is traced.
+    """
+    for _ in range(1000):  # it comes up at the next jump back
+        pass
 
 
 class _Watch:
