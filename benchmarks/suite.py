@@ -8,7 +8,9 @@ from concurrent.futures import ProcessPoolExecutor
 
 from benchmarks.figures import Figure
 
-NAMES = ("throughput", "lateness", "store_groups", "inline_overhead", "process_start", "startup", "http", "history")
+NAMES = (
+    "throughput", "lateness", "store_groups", "inline_overhead", "tasks", "process_start", "startup", "http", "history",
+)  # fmt: skip
 
 
 def measured(name: str, quick: bool) -> tuple[str, list[Figure]]:
