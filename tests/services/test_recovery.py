@@ -67,6 +67,7 @@ def test_a_run_left_running_is_crashed_with_the_reason(tmp_path: Path) -> None:
             assert "the daemon ended while it ran" in str(found.state.message)
             assert "last known alive at 2026-06-01 12:" in str(found.state.message)
             assert found.end_time == world.now
+            assert found.run_time_s <= 60, "the ten minutes without a daemon are no part of it"
             await world.wait(minutes(1))
             assert began(house) == [], "nobody said it was to be tried again"
 

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 
 import msgspec
+from msgspec.structs import replace
 
 from tidemill.core.deployments import OnCrash, PoolType
 from tidemill.core.ports import Outcome
@@ -138,6 +139,9 @@ def _decide(
         on_crash=on_crash,
         source=orchestrator.ids.random,
     )
+    # Its time is what it lived, as far as is known, and not the time in which there was no daemon.
+    lived = max(0.0, ((last_alive or run.state.timestamp) - run.state.timestamp).total_seconds())
+    transition = replace(transition, run=replace(transition.run, run_time_s=run.run_time_s + lived))
     return "retried" if transition.run.state.type is StateType.SCHEDULED else "crashed", transition
 
 
