@@ -62,8 +62,14 @@ lint: $(VENV)/installed-dev
 	$(BIN)/mypy --strict
 	$(BIN)/lint-imports
 
+# Coverage is told of the floors that run no code in threads of their own: a traced CPython 3.11 never comes back from a
+# call while an exception set from outside waits for a thread that blocks (3.12 does).
+COVERED := core config store telemetry services
+
 test: lint
-	$(BIN)/pytest -n $(WORKERS) --durations 10 --cov --cov-branch --cov-report term $(ARGS)
+	$(BIN)/pytest -n $(WORKERS) --durations 10 $(ARGS)
+	$(BIN)/pytest -q -n $(WORKERS) -m "not slow and not root" --cov-branch --cov-report term \
+		$(COVERED:%=--cov tidemill.%) $(COVERED:%=tests/%)
 
 quick: $(VENV)/installed-dev
 	$(BIN)/pytest -q -n $(WORKERS) -m "not slow and not network and not root" $(ARGS)
