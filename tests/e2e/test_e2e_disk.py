@@ -63,6 +63,7 @@ def test_a_full_disk_is_said_stops_nothing_for_good_and_loses_nothing_told(make:
     daemon.start()
     told = [daemon.ask("deployment", "run", "job")["id"] for _ in range(5)]
     until(lambda: len(daemon.completed("job")) == 5, "what was asked for has run")
+    until(lambda: daemon.completed("tick"), "the schedule has fired before the disk is full")
     ballast = fill(small_disk)
 
     def refused() -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from tidemill.config.settings import Settings
@@ -36,6 +36,14 @@ class Catalogue:
         self._compiled = compiled or {}
         self._overrides = {(each.kind, each.name, each.key): each for each in overrides}
         self.settings = settings
+        # Told of (settings before, settings now) after a reload; each must not wait.
+        self.on_replaced: list[Callable[[Settings, Settings], None]] = []
+
+    def replace(self, settings: Settings, compiled: Mapping[str, Sequence[CompiledSchedule]]) -> None:
+        """Put a new configuration in force, in one step; who holds something of the old one is told."""
+        before, self.settings, self._compiled = self.settings, settings, compiled
+        for tell in self.on_replaced:
+            tell(before, settings)
 
     @property
     def deployments(self) -> Mapping[str, Deployment]:
