@@ -6,6 +6,7 @@
 #   make bench    the benchmarks
 #   make prefect  the small flows of the tests beside the real Prefect, in an environment of its own (some minutes)
 #   make lint     formatter, linter, types, layers;  make fmt mends what can be mended
+#   make docs     write docs/configuration.md anew, from the tables of the file's keys
 #   make lock     write requirements*.lock anew (UPGRADE=1: to the newest versions);  make clean
 #
 # PYTHON=... names the Python to make the virtual environment with, WORKERS=... how many test processes run,
@@ -14,7 +15,7 @@
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test quick bench prefect lint fmt lock clean
+.PHONY: help run test quick bench prefect lint fmt docs lock clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -86,6 +87,11 @@ prefect: $(VENV)/prefect
 fmt: $(VENV)/installed-dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+# In two steps: a page that cannot be made leaves the old one.
+docs: $(VENV)/installed-dev
+	$(BIN)/python -m tidemill.config.reference > docs/configuration.md.new
+	mv docs/configuration.md.new docs/configuration.md
 
 # One lock for every Python from 3.11 on, without names of registries or folders.
 COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tidemill.cli.main import COMMANDS, build, shared_options
+from tidemill.config import keys, reference
 from tidemill.core.builtins import BUILTIN_PARAMETERS
 from tidemill.core.deployments import CatchUp, CollisionStrategy
 
@@ -45,6 +46,25 @@ def test_every_command_and_option_is_on_the_commands_page(command: str, options:
 def test_the_commands_page_names_no_command_that_is_not_there() -> None:
     rows = re.findall(r"^\| `([a-z][a-z -]*[a-z])(?: [\[A-Z].*?)?` \|", text("docs/commands.md"), re.MULTILINE)
     assert set(rows) == {command for command, _ in commands(build(list(COMMANDS)))}
+
+
+def test_the_configuration_page_is_the_one_that_make_docs_writes() -> None:
+    assert text("docs/configuration.md") == reference.page(), "the keys have changed since: run `make docs`"
+
+
+def test_the_configuration_page_has_every_table_and_every_list_of_keys() -> None:
+    """A new table goes into config/reference.py, or it is told of nowhere."""
+    headers = "\n".join(section.header for section in reference.SECTIONS)
+    assert not {name for name in keys.TABLES if not re.search(rf"\[{name}[.\]]", headers)}
+    told = {key for section in reference.SECTIONS for key in section.keys.values()}
+    listed = {
+        key
+        for name, table in vars(keys).items()
+        if isinstance(table, dict) and not name.startswith("_")
+        for key in table.values()
+        if isinstance(key, keys.Key)
+    }
+    assert {key.name for key in listed - told} == set()
 
 
 @pytest.mark.parametrize("flow", sorted(BUILTIN_PARAMETERS))
