@@ -25,7 +25,7 @@ fault of a file at once, with file, line and column.
 |---|---|
 | duration | `"90s"`, `"1h30m"`, `"2d"` or `"250ms"`; a bare number means seconds; where it says so, `"forever"` |
 | size | `"512MiB"` or `"2GiB"`; a bare number means bytes; where it says so, `"unlimited"` |
-| name | small letters, digits and `_` `.` `-`, a letter or digit first, 64 at most; `_` and `-` are taken for the same |
+| name | small letters, digits and `_` `.` `-`, 64 at most, a letter or digit first; `_` and `-` count as the same |
 | path, folder | absolute, or beside the file that names it |
 | time zone | an IANA name: `"Europe/Helsinki"` |
 | secret's reference | `{ env = "NAME" }`, `{ file = "/path" }` or, under systemd, `{ credential = "name" }` |
