@@ -139,7 +139,7 @@ async def services(directory: Path, text: str = TWO_FLOWS, *, start: bool = True
     )
     store = await Store.open(directory / "tidemill.db", clock=CLOCK, ids=ids)
     try:
-        house = await daemon._build(store)
+        house = await daemon.assembly.build(store)
     except BaseException:
         await store.aclose()
         raise
