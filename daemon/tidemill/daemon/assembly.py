@@ -1,0 +1,178 @@
+"""The object graph of a daemon: the house, its runners, and what they are given of the process around them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import Mapping, Sequence
+from functools import cached_property, partial
+from pathlib import Path
+
+from tidemill import systemd
+from tidemill.api import documents
+from tidemill.clock import Clock
+from tidemill.config import Loaded, LogLevel, resolve_secret
+from tidemill.core.deployments import PoolType, WorkPool
+from tidemill.core.ports import Runner
+from tidemill.errors import ConfigError
+from tidemill.flows.builtins import BuiltinFlow
+from tidemill.ids import Ids
+from tidemill.runners.cgroups import Cgroups, delegated
+from tidemill.runners.inline import InlineRunner
+from tidemill.runners.lag import LagMonitor
+from tidemill.runners.process import ProcessRunner
+from tidemill.runners.threads import PoolThreads
+from tidemill.services.catalogue import Catalogue
+from tidemill.services.fitness import ParameterCheck, entrypoint_fitness
+from tidemill.services.house import House
+from tidemill.services.orphans import Orphans
+from tidemill.services.recorder import RecorderHouse
+from tidemill.store import Store, catalogue, instance
+from tidemill.telemetry.logs import EventLog
+from tidemill.telemetry.redaction import Redactor
+
+logger = logging.getLogger("tidemill")
+
+
+class Assembly:
+    """Builds a house around a store."""
+
+    def __init__(
+        self,
+        *,
+        loaded: Loaded,
+        faults: tuple[str, ...],
+        config: Path,
+        flows: Mapping[str, BuiltinFlow],
+        redactor: Redactor,
+        log: EventLog,
+        lag: LagMonitor,
+        sockets: Sequence[socket.socket],
+        clock: Clock,
+        ids: Ids,
+        environ: Mapping[str, str],
+        strict: bool,
+    ) -> None:
+        self._loaded = loaded
+        self._faults = faults
+        self._config = config
+        self._flows = flows
+        self._redactor = redactor
+        self._log = log
+        self._lag = lag
+        self._sockets = sockets
+        self._clock = clock
+        self._ids = ids
+        self._environ = environ
+        self._strict = strict
+
+    async def build(self, store: Store) -> House:
+        """Return the house. Raises ConfigError for an entrypoint that does not import, where that is to be strict."""
+        settings = self._loaded.settings
+        last_alive = await store.read(instance.last_alive)
+        overrides = await store.read(catalogue.overrides)
+        known = Catalogue(settings, instance=store.instance_id, overrides=overrides, compiled=self._loaded.compiled)
+        for each in known.obsolete():
+            await store.write(catalogue.CLEAR_OVERRIDE, (each.kind, each.name, each.key))
+            known.clear_override(each.kind, each.name, each.key)
+            logger.info(
+                "%s %s: %s set by hand no longer holds: the file says otherwise now", each.kind, each.name, each.key
+            )
+        fitness = await asyncio.to_thread(entrypoint_fitness, self._loaded, self._environ)
+        if fitness.faults and self._strict:
+            raise ConfigError([fault for found in fitness.faults.values() for fault in found])
+        recorders = RecorderHouse(
+            store=store,
+            clock=self._clock,
+            ids=self._ids,
+            redactor=self._redactor,
+            secret=partial(
+                resolve_secret, environ=self._environ, credentials_dir=systemd.credentials_directory(self._environ)
+            ),
+            tell=self._log.output if settings.log.run_output else lambda lines: None,
+            publish=lambda events: house.bus.publish(events),  # noqa: PLW0108 - there is no house yet
+            lines_per_second=settings.log.max_lines_per_second,
+            keep_versions=settings.retention.keep_artifact_versions,
+            tell_tasks=lambda events: house.bus.publish_task_runs(events),  # noqa: PLW0108
+            tasks_wanted=lambda: house.bus.task_runs_wanted,
+        )
+        house = House(
+            store=store,
+            catalogue=known,
+            clock=self._clock,
+            ids=self._ids,
+            runner=partial(self._runner, known),
+            recorder=recorders.recorder,
+            check_parameters=ParameterCheck(self._flows, fitness.signatures),
+            last_alive=last_alive,
+            end_orphans=Orphans(store=store, clock=self._clock).end,
+            document=lambda run: documents.flow_run(store.instance_id, run, self._clock.now()),
+            script_recorder=recorders.outside,
+        )
+        recorders.answering = house.answers
+        house.bus.listen(self._log.write)
+        if settings.log.level is LogLevel.DEBUG:
+            house.bus.listen_to_task_runs(self._log.write)
+        status = house.status
+        status.config_file = str(self._config)
+        status.config_faults = self._faults
+        status.unfit = {name: "; ".join(map(str, found)) for name, found in fitness.faults.items()}
+        status.addresses = [_address(each) for each in self._sockets]
+        status.dropped_lines = lambda: self._log.dropped
+        status.lag = self._lag.problems
+        return house
+
+    @cached_property
+    def _cgroups(self) -> Cgroups | None:
+        """The part of the control groups that was handed over to this daemon, where one was."""
+        root = delegated()
+        if root is None:
+            return None
+        try:
+            return Cgroups(root)
+        except OSError as error:
+            logger.warning("%s was delegated and cannot be used, so runs have no cgroup of their own: %s", root, error)
+            return None
+
+    def _runner(self, known: Catalogue, pool: WorkPool) -> Runner:
+        settings = known.settings
+        if pool.type == PoolType.PROCESS:
+            return ProcessRunner(
+                pool=pool,
+                flows_dir=settings.daemon.flows,
+                clock=self._clock,
+                grace=settings.daemon.grace_period / 2,
+                environ=self._environ,
+                lines_per_second=settings.log.max_lines_per_second,
+                cgroups=self._cgroups,
+            )
+        if pool.type == PoolType.DASK:
+            from tidemill.runners.dask import DaskRunner  # where there is no such pool, a start does without it
+
+            return DaskRunner(
+                pool=pool,
+                flows_dir=settings.daemon.flows,
+                mailbox=f"tidemill-{known.instance}-{pool.name}",
+                boot=self._ids.new(self._clock.now()),
+                clock=self._clock,
+                grace=settings.daemon.grace_period / 2,
+                source=self._ids.random,
+            )
+        return InlineRunner(
+            pool=pool,
+            builtins=self._flows,
+            flows_dir=settings.daemon.flows,
+            threads=PoolThreads(pool.threads),
+            clock=self._clock,
+            grace=settings.daemon.grace_period / 2,
+            lag=self._lag,
+        )
+
+
+def _address(each: socket.socket) -> str:
+    name = each.getsockname()
+    if each.family == socket.AF_UNIX:
+        return f"unix:{name}"
+    host = f"[{name[0]}]" if each.family == socket.AF_INET6 else name[0]
+    return f"http://{host}:{name[1]}"
