@@ -20,6 +20,7 @@ NAMED = [(noun, name) for noun in NOUNS for name in statements.load(noun)]
 # What every run, every group, every tick or every page goes through.
 HOT = {
     "artifacts": {"newest", "add", "prune", "latest", "version", "by_id", "versions", "of_run", "collections"},
+    "daemon_log": {"add", "lines", "named", "delete"},
     "history": {"begin", "follow", "of_run"},
     "logs": {"add", "of_run", "tail_of_run", "of_all", "last_number"},
     "references": {"routes", "schedules", "owners"},

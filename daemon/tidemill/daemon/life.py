@@ -25,6 +25,7 @@ from tidemill.flows.builtins import BuiltinFlow
 from tidemill.ids import Ids
 from tidemill.runners.lag import LagMonitor
 from tidemill.sdk import capture
+from tidemill.services.diary import Diary
 from tidemill.services.house import House
 from tidemill.store import Store, catalogue
 from tidemill.telemetry.logs import EventLog
@@ -55,6 +56,7 @@ class Daemon:
         self._config = config
         self._state = state
         self._flows = flows
+        self._redactor = redactor
         self._log = log
         self._sockets = sockets
         self._environ = environ
@@ -91,6 +93,8 @@ class Daemon:
             self._loop.add_signal_handler(number, self._told_to_stop, number)
         store = await Store.open(self._state / places.DATABASE, clock=self._clock, ids=self._ids)
         code = EXIT_OK
+        diary = Diary(store=store, clock=self._clock, redactor=self._redactor)
+        diary.open()
         try:
             house = await self.assembly.build(store)
             edge = asyncio.create_task(self._serve(house), name="api")
@@ -102,6 +106,7 @@ class Daemon:
                 for flow in self._flows.values():
                     await flow.aclose()
         finally:
+            diary.close()
             await store.aclose()
             self._notifier.close()
         return code
@@ -143,6 +148,7 @@ class Daemon:
             self._config,
             ", ".join(house.status.addresses),
             self._state,
+            extra={"fields": {"event": "daemon-started", "version": __version__}},
         )
         self._notifier.ready(house.status.line())
         warming = asyncio.create_task(warm(house, self._flows), name="warm-up")
@@ -158,7 +164,9 @@ class Daemon:
             cut = await house.stop(settings.daemon.grace_period, self._hurry)
             self._lag.stop()
             capture.uninstall((self._log.handler,))
-            logger.info("stopped; %d runs were cut off", cut) if cut else logger.info("stopped")
+            fields = {"event": "daemon-stopped", "cut_off": cut}
+            said = f"stopped; {cut} runs were cut off" if cut else "stopped"
+            logger.info(said, extra={"fields": fields})
 
     async def _until_stopped(self, house: House, store: Store, edge: asyncio.Task[None]) -> int:
         stop = asyncio.create_task(self._stop.wait())

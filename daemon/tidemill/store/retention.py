@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 import msgspec
 
 from tidemill.clock import to_us
-from tidemill.store import runs, task_cache
+from tidemill.store import daemon_log, runs, task_cache
 from tidemill.store.ops import Op, rows, scalar
 from tidemill.store.statements import load
 from tidemill.store.store import Store
@@ -34,7 +34,7 @@ class Pruning(msgspec.Struct, frozen=True, kw_only=True):
     """The rules. None: no bound by that rule."""
 
     now: datetime
-    keep: timedelta | None = None  # age of runs, of documents without a key, of skipped fires and of cached results
+    keep: timedelta | None = None  # age of runs and of all that has no rule of its own
     keep_runs: int | None = None  # for each deployment
     keep_logs: timedelta | None = None  # age of lines, where they are to go before their run
     max_size: int | None = None  # bytes of the database in use
@@ -48,6 +48,7 @@ class Surplus(msgspec.Struct, frozen=True, kw_only=True):
     artifacts: tuple[int, ...] = ()
     skipped: int | None = None  # up to that number
     cached: tuple[int, ...] = ()
+    daemon_lines: int | None = None  # up to that number
     pages: int = 0  # to give back
 
     @property
@@ -62,11 +63,13 @@ def surplus(connection: sqlite3.Connection, rules: Pruning) -> Surplus:
     keyless: list[int] = []
     oldest = None if rules.keep is None else rules.now - rules.keep
     cached = task_cache.obsolete(connection, now=rules.now, before=oldest, limit=PIECE_RUNS)
+    daemon_lines = daemon_log.beyond(connection, limit=PIECE_LINES)
     if oldest is not None:
         before = to_us(oldest)
         found = _before(connection, before)
         keyless = _list(connection, "keyless_before", before=before, limit=PIECE_RUNS)
         skipped = _last(connection, "skipped_before", before=before, limit=PIECE_LINES)
+        daemon_lines = daemon_lines or daemon_log.before(connection, oldest, limit=PIECE_LINES)
     if rules.keep_logs is not None:
         lines = _last(connection, "lines_before", before=to_us(rules.now - rules.keep_logs), limit=PIECE_LINES)
     if rules.keep_runs is not None and len(found) < PIECE_RUNS:
@@ -76,13 +79,15 @@ def surplus(connection: sqlite3.Connection, rules: Pruning) -> Surplus:
         found = _before(connection, 2**62)
         if not found:
             keyless = keyless or _list(connection, "old_versions", limit=PIECE_RUNS)
-    nothing_else = not found and not keyless and not cached and lines is None and skipped is None
+    numbers = (lines, skipped, daemon_lines)
+    nothing_else = not found and not keyless and not cached and numbers == (None, None, None)
     return Surplus(
         runs=tuple(found),
         lines=lines,
         artifacts=tuple(keyless),
         skipped=skipped,
         cached=cached,
+        daemon_lines=daemon_lines,
         pages=min(free - SLACK_PAGES, PIECE_PAGES) if nothing_else and free > 2 * SLACK_PAGES else 0,
     )
 
@@ -149,6 +154,8 @@ def _remove_one(connection: sqlite3.Connection, item: Surplus) -> dict[str, int]
         counts["skipped fires"] = connection.execute(_SQL["delete_skipped"], {"last": item.skipped}).rowcount
     if item.cached:
         counts["cached results"] = task_cache.delete(connection, item.cached)
+    if item.daemon_lines is not None:
+        counts["lines of the daemon"] = daemon_log.delete(connection, item.daemon_lines)
     if item.pages:
         connection.execute(f"PRAGMA incremental_vacuum({item.pages:d})").fetchall()  # a page a step
         counts["pages"] = item.pages

@@ -104,10 +104,17 @@ class HumanFormat:
 
 
 def _rest(entry: Entry) -> str:
-    """Return what the sentence does not say: the exception, and the fields whose values it does not name."""
+    """Return what the sentence does not say: the exception, and the fields whose values it does not name.
+
+    An event's name is for programs: the sentence says what happened.
+    """
     parts = [f": {one_line(entry.error)}"] if entry.error is not None else []
     if not entry.said:
-        parts += [f" {_pair(key, value)}" for key, value in entry.fields.items() if str(value) not in entry.message]
+        parts += [
+            f" {_pair(key, value)}"
+            for key, value in entry.fields.items()
+            if key != "event" and str(value) not in entry.message
+        ]
     return "".join(parts)
 
 

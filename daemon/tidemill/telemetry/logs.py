@@ -189,7 +189,8 @@ def setup(
     root.addHandler(log.handler)
     root.setLevel(logging.INFO if level == "debug" else max(logging.WARNING, LEVELS[level]))
     for name, least in _LOGGERS.items():
-        logging.getLogger(name).setLevel(LEVELS[level] if least is None else least)
+        # The daemon's diary hears at info, however quiet the log is; the handler's own level holds for the log.
+        logging.getLogger(name).setLevel(min(logging.INFO, LEVELS[level]) if least is None else least)
     return log
 
 

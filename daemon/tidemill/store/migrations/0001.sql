@@ -182,6 +182,20 @@ CREATE TABLE log (
 
 CREATE INDEX log_of_run ON log (run);
 
+-- What the daemon said of itself. `logger` NULL is "tidemill"; `fields` is JSON, NULL for none.
+CREATE TABLE daemon_log (
+    number     INTEGER PRIMARY KEY,
+    at         INTEGER NOT NULL,
+    level      INTEGER NOT NULL CHECK (level >= 0),
+    logger     TEXT,
+    event      TEXT CHECK (event <> ''),
+    deployment TEXT,
+    message    TEXT NOT NULL,
+    fields     TEXT
+) STRICT;
+
+CREATE INDEX daemon_log_event ON daemon_log (event, at) WHERE event IS NOT NULL;
+
 -- Processes that attempts started and that have not ended as far as is known: what a daemon that died leaves behind.
 -- `birth` is in clock ticks since the boot of that id: a pid is given out again.
 CREATE TABLE process (
