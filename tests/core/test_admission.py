@@ -185,6 +185,19 @@ def test_a_thousand_lines_parked_under_one_limit_drain_one_by_one_in_order() -> 
     assert order == list(range(1, 1001))
 
 
+def test_room_left_by_a_withdrawn_run_goes_to_the_next_line_that_waits_for_it() -> None:
+    """Two lines wait for one slot; the first is given it and then cancelled before it is taken."""
+    lineup = Lineup(limits(deployment={"a": 1}))
+    first, second, third = (run(seq, deployment="a", queue=queue) for seq, queue in enumerate("pqr", start=1))
+    for each in (first, second, third):
+        lineup.offer(each)
+    assert lineup.take("default") is first
+    assert lineup.take("default") is None
+    lineup.release(first)
+    assert lineup.withdraw(second.id)
+    assert lineup.take("default") is third
+
+
 names = st.sampled_from(["a", "b", "c"])
 
 

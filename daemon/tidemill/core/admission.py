@@ -137,7 +137,10 @@ class Lineup:
             _, _, seq, number, token = heapq.heappop(ready)
             line = self._lines[number]
             run = self._head(line)
-            if token != line.token or run is None:
+            if token != line.token:
+                continue
+            if run is None:
+                self._wake_others(line)  # all of it was withdrawn since it was woken: the room is the next line's
                 continue
             if run.seq != seq:
                 self._queue_up(number)  # the head it stood there for was withdrawn: a later one has a later place
