@@ -7,6 +7,7 @@ UPDATE itself (state number), so a stale decision fails instead of overwriting; 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from tidemill.clock import Clock
@@ -136,7 +137,7 @@ class Orchestrator:
 
     async def get(self, run_id: str) -> FlowRun:
         """Return the stored run; raises NotFoundError."""
-        run = await self.store.read(lambda connection: stored_runs.get(connection, run_id))
+        run = await self.store.read(partial(stored_runs.get, run_id=run_id))
         if run is None:
             raise NotFoundError(f"no flow run has the id {run_id}; it may have been deleted")
         return run

@@ -12,6 +12,7 @@ import heapq
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 
 import msgspec
 from msgspec.structs import replace
@@ -98,7 +99,7 @@ class Scheduler:
         """
         cursors = await self._store.read(schedules.cursors)
         planned_as = await self._store.read(planning.planned_as)
-        ahead = await self._store.read(lambda connection: planning.planned_ahead(connection, now))
+        ahead = await self._store.read(partial(planning.planned_ahead, now=now))
         self.entries.clear()
         self._refill.clear()
         for number, deployment in enumerate(self._catalogue.deployments.values()):
