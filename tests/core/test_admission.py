@@ -198,6 +198,21 @@ def test_room_left_by_a_withdrawn_run_goes_to_the_next_line_that_waits_for_it() 
     assert lineup.take("default") is third
 
 
+def test_a_later_head_does_not_keep_the_room_its_line_was_woken_for() -> None:
+    """What was withdrawn stood first; behind it is less than another line has waiting."""
+    lineup = Lineup(limits(tags={"t": 1}))
+    first = run(1, deployment="a", tags=("t",))
+    withdrawn, behind = run(2, deployment="b", tags=("t",)), run(4, deployment="b", tags=("t",), at=9)
+    next_one = run(3, deployment="a", tags=("t",), at=5)
+    for each in (first, withdrawn, behind, next_one):
+        lineup.offer(each)
+    assert lineup.take("default") is first
+    assert lineup.take("default") is None
+    lineup.release(first)
+    lineup.withdraw(withdrawn.id)
+    assert lineup.take("default") is next_one
+
+
 names = st.sampled_from(["a", "b", "c"])
 
 

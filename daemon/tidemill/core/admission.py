@@ -8,7 +8,7 @@ the next run and giving back a slot are logarithmic in the number of lines, what
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from typing import NamedTuple
 
@@ -65,6 +65,7 @@ class Lineup:
         self._ready: dict[str, list[_Entry]] = {}
         self._parked: dict[Limit, list[_Entry]] = {}
         self._held_back: dict[str, str] = {}  # why nothing can start, by pool
+        self._only: Callable[[FlowRun], bool] | None = None  # while it drains: what may start all the same
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -127,23 +128,23 @@ class Lineup:
 
     def take(self, pool: str) -> FlowRun | None:
         """Return the run that may start next in ``pool`` and hold its slots for it; None: none may."""
-        ready = self._ready.get(pool)
-        if not ready or pool in self._held_back:
+        if pool in self._held_back:
             return None
         own = Limit("pool", pool)
         if own in self._limits.paused or not self._room(own):
             return None
+        if self._only is not None:
+            return self._take_among(pool, self._only)
+        ready = self._ready.get(pool)
         while ready:
             _, _, seq, number, token = heapq.heappop(ready)
             line = self._lines[number]
             run = self._head(line)
-            if token != line.token:
-                continue
-            if run is None:
-                self._wake_others(line)  # all of it was withdrawn since it was woken: the room is the next line's
-                continue
-            if run.seq != seq:
-                self._queue_up(number)  # the head it stood there for was withdrawn: a later one has a later place
+            if token != line.token or run is None or run.seq != seq:
+                # The head it stood there for was withdrawn. The room that it was woken for may be another line's now.
+                if token == line.token and run is not None:
+                    self._queue_up(number)
+                self._wake_others(line)
                 continue
             full = self._full(line)
             if full is not None:
@@ -158,6 +159,17 @@ class Lineup:
                 self._queue_up(number)
             self._wake_others(line)
             return run
+        return None
+
+    def _take_among(self, pool: str, wanted: Callable[[FlowRun], bool]) -> FlowRun | None:
+        # Looks at all that waits, which is only done while the daemon drains.
+        for run in self._waiting.values():
+            if run.work_pool == pool and wanted(run):
+                line = self._lines[self._line_of(run)]
+                if self._full(line) is None:
+                    self.withdraw(run.id)
+                    self._hold(run, line.held)
+                    return run
         return None
 
     def hold(self, run: FlowRun) -> None:
@@ -193,8 +205,14 @@ class Lineup:
         else:
             self._held_back[pool] = reason
 
+    def drain(self, only: Callable[[FlowRun], bool] | None) -> None:
+        """Let nothing start but what ``only`` says; None: let everything start again."""
+        self._only = only
+
     def reason(self, run: FlowRun) -> str:
         """Say why a waiting run has not started."""
+        if self._only is not None and not self._only(run):
+            return "the daemon drains: nothing new starts"
         own = Limit("pool", run.work_pool)
         line = self._lines[self._line_of(run)]
         for limit in (own, *line.limits):
