@@ -108,8 +108,12 @@ class Catalogue:
         return limits_of(
             deployments={name: limit for name, limit in deployments.items() if limit is not None},
             queues={
-                name: (queue.priority, self.concurrency_limit("work_queue", name), self.paused("work_queue", name))
-                for name, queue in self.queues.items()
+                name: (
+                    self.value("work_queue", name, "priority"),
+                    self.concurrency_limit("work_queue", name),
+                    self.paused("work_queue", name),
+                )
+                for name in self.queues
             },
             pools={
                 name: (

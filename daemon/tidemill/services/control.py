@@ -11,24 +11,22 @@ from tidemill.config.keys import NEVER_OVERRIDABLE
 from tidemill.config.settings import Settings
 from tidemill.core.deployments import Deployment
 from tidemill.core.events import RunDeleted
-from tidemill.core.overrides import Override
 from tidemill.core.runs import FlowRun
 from tidemill.core.states import ACTIVE, State, StateType
 from tidemill.errors import NotFoundError, TidemillError, TransitionError
 from tidemill.ids import Ids
 from tidemill.services.bus import EventBus
 from tidemill.services.catalogue import Catalogue
-from tidemill.services.dispatcher import Dispatcher
+from tidemill.services.draining import Draining
 from tidemill.services.orchestrator import Orchestrator
+from tidemill.services.overrides import BY, Overrides
 from tidemill.services.pauses import Pauses
-from tidemill.services.scheduler import Scheduler
 from tidemill.services.scripts import Scripts
 from tidemill.services.slots import SlotKeeper
 from tidemill.services.worker import Worker
-from tidemill.store import Store, catalogue
+from tidemill.store import Store
 from tidemill.store import runs as stored_runs
 
-KINDS = ("deployment", "work_queue", "work_pool")
 # Somebody's code is on its way.
 IN_HANDS = ACTIVE | {StateType.PAUSED}
 
@@ -41,8 +39,6 @@ class Control:
         *,
         orchestrator: Orchestrator,
         catalogue: Catalogue,
-        scheduler: Scheduler,
-        dispatcher: Dispatcher,
         workers: Mapping[str, Worker],
         bus: EventBus,
         clock: Clock,
@@ -52,14 +48,14 @@ class Control:
         pauses: Pauses,
         slots: SlotKeeper,
         scripts: Scripts,
+        overrides: Overrides,
+        draining: Draining,
     ) -> None:
         self.clock = clock
         self.events = bus
         self.store: Store = orchestrator.store
         self._orchestrator = orchestrator
         self._catalogue = catalogue
-        self._scheduler = scheduler
-        self._dispatcher = dispatcher
         self._workers = workers
         self._ids = ids
         self._check_parameters = check_parameters
@@ -67,6 +63,8 @@ class Control:
         self._pauses = pauses
         self._slots = slots
         self.scripts = scripts
+        self.overrides = overrides
+        self.draining = draining
         # Asks the code of a run that no worker carries to end; False: it is not reached.
         self.cancel_elsewhere: Callable[[FlowRun, str], bool] = lambda run, reason: False
 
@@ -191,42 +189,18 @@ class Control:
         if not await self.store.write(stored_runs.DELETE_RUN, run.seq, event=event):
             raise NotFoundError(f"flow run {run.name} ({run.id}) is gone or has started meanwhile")
 
-    async def pause(self, kind: str, name: str) -> None:
+    async def pause(self, kind: str, name: str, *, by: str = BY) -> None:
         """Pause a deployment's schedules, a work queue or a work pool, until resumed; restarts keep it."""
-        await self._set(kind, name, "paused", True)
+        await self.overrides.set(kind, name, "paused", True, by=by)
 
-    async def resume(self, kind: str, name: str) -> None:
+    async def resume(self, kind: str, name: str, *, by: str = BY) -> None:
         """Undo a pause, by hand or of the file."""
-        await self._set(kind, name, "paused", False)
+        await self.overrides.set(kind, name, "paused", False, by=by)
 
     async def status(self) -> dict[str, Any]:
         """Return the daemon's health and what it is doing."""
         found: dict[str, Any] = await self._status()
         return found
-
-    async def _set(self, kind: str, name: str, key: str, value: Any) -> None:
-        if kind == "deployment":
-            name = self._catalogue.find(name).name
-        elif kind == "work_queue":
-            name = self._catalogue.find_queue(name).name
-        else:
-            name = self._catalogue.find_pool(name).name
-        before = self._catalogue.value(kind, name, key)
-        file_value = self._catalogue.file_value(kind, name, key)
-        now = self.clock.now()
-        if value == file_value:
-            await self.store.write(catalogue.CLEAR_OVERRIDE, (kind, name, key))
-            self._catalogue.clear_override(kind, name, key)
-        else:
-            override = Override(kind=kind, name=name, key=key, value=value, file_value=file_value, at=now)
-            await self.store.write(catalogue.SET_OVERRIDE, override)
-            self._catalogue.set_override(override)
-        if kind == "deployment" and key == "paused":
-            if value:
-                await self._scheduler.pause(name, now)
-            elif before:
-                await self._scheduler.resume(name, now)
-        self._dispatcher.relimit()
 
 
 def _refuse_overrides(deployment: Deployment, given: Mapping[str, Any]) -> None:

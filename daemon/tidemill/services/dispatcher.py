@@ -12,6 +12,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 
 from tidemill.clock import SLICE_S, Clock
 from tidemill.core.admission import Limit, Lineup
@@ -144,7 +145,7 @@ class Dispatcher:
         until = now + self._window
         # Set before the read: what is committed while it runs is heard, and merging knows it already.
         self._loaded_until = until
-        runs = await self._store.read(lambda connection: stored_runs.due(connection, until, MEMORY))
+        runs = await self._store.read(partial(stored_runs.due, until=until, limit=MEMORY))
         self._more = len(runs) >= MEMORY
         for run in runs:
             if run.id not in self._soon_runs and run.id not in self.lineup and not self.lineup.holds(run):
@@ -211,6 +212,12 @@ class Dispatcher:
         """Hand nothing to the workers of ``pool``, which cannot start it for that reason; None: do so again."""
         self.lineup.hold_back(pool, reason)
         self.hand_out(pool)
+
+    def drain(self, only: Callable[[FlowRun], bool] | None) -> None:
+        """Hand out nothing but what ``only`` says; None: everything again."""
+        self.lineup.drain(only)
+        for pool in self._idle:
+            self.hand_out(pool)
 
     def release(self, taken: FlowRun) -> None:
         """Give back the slots of a run as it was taken, and hand out what they were missing for."""

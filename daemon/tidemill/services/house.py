@@ -27,9 +27,11 @@ from tidemill.services.bus import EventBus
 from tidemill.services.catalogue import Catalogue
 from tidemill.services.control import Control
 from tidemill.services.dispatcher import Dispatcher
+from tidemill.services.draining import Draining
 from tidemill.services.lateness import Lateness
 from tidemill.services.missed import MissedFires
 from tidemill.services.orchestrator import HEAL_S, Orchestrator
+from tidemill.services.overrides import Overrides
 from tidemill.services.pauses import Pauses
 from tidemill.services.recorder import DaemonRecorder
 from tidemill.services.recovery import EndOrphans, Recovered, recover
@@ -134,11 +136,16 @@ class House:
             recorder=script_recorder,
             attempt_ended=self._attempt_ended,
         )
+        self.overrides = Overrides(
+            store=store, catalogue=catalogue, scheduler=self.scheduler, dispatcher=self.dispatcher, clock=clock
+        )
+        self.draining = Draining(
+            dispatcher=self.dispatcher, workers=self.workers, paused=lambda: self.pauses.paused, clock=clock
+        )
+        self.status.parts["drain"] = self.draining.document
         self.control = Control(
             orchestrator=self.orchestrator,
             catalogue=catalogue,
-            scheduler=self.scheduler,
-            dispatcher=self.dispatcher,
             workers=self.workers,
             bus=self.bus,
             clock=clock,
@@ -148,6 +155,8 @@ class House:
             pauses=self.pauses,
             slots=self.slots,
             scripts=self.scripts,
+            overrides=self.overrides,
+            draining=self.draining,
         )
         self.answers = Answers(
             store=store,
@@ -160,6 +169,7 @@ class House:
             subflows=Subflows(orchestrator=self.orchestrator, clock=clock, ids=ids),
             document=document,
         )
+        self.overrides.pool_grew = lambda name: self.workers[name].staff() if name in self.workers else None
         self.control.cancel_elsewhere = self.scripts.cancel
         for worker in self.workers.values():
             worker.attempt_ended = self._attempt_ended

@@ -3,24 +3,33 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
+from msgspec.structs import replace
+
 import tidemill
 from tidemill.clock import Clock
 from tidemill.core.admission import Limit
+from tidemill.core.filters import RunFilter
 from tidemill.core.ports import RemoteRunner
 from tidemill.core.runs import FlowRun
+from tidemill.core.states import TERMINAL, StateType
 from tidemill.services.catalogue import Catalogue
 from tidemill.services.dispatcher import Dispatcher
 from tidemill.services.timekeeper import Timekeeper
 from tidemill.services.worker import Worker
-from tidemill.store import Store
+from tidemill.store import Store, listing
 from tidemill.store import runs as stored_runs
 
 NEXT = 10  # fires shown ahead
 LATE = 20  # late runs shown
+LATELY = timedelta(days=1)
+FAILED = 5  # runs shown that ended badly lately
+_BAD = (StateType.FAILED, StateType.CRASHED)
+_PAUSED = ("deployment", "paused")
 
 
 class Status:
@@ -53,6 +62,10 @@ class Status:
         self.addresses: Sequence[str] = ()
         self.dropped_lines: Callable[[], int] = lambda: 0
         self.lag: Callable[[], list[str]] = list  # which run's code holds everything else up now
+        # What other services add to the document, by key ("reload", "notify", …): JSON values, made when asked for.
+        self.parts: dict[str, Callable[[], Any]] = {}
+        # And what of that is wrong, in words.
+        self.troubles: list[Callable[[], Sequence[str]]] = []
 
     def problems(self) -> list[str]:
         """Return what keeps the daemon from being well, in words; empty: it is."""
@@ -68,6 +81,8 @@ class Status:
             if isinstance(worker.runner, RemoteRunner) and worker.runner.problem is not None
         ]
         found += [f"lag: {each}" for each in self.lag()]
+        for trouble in self.troubles:
+            found += trouble()
         abandoned = sum(worker.runner.abandoned for worker in self._workers.values())
         if abandoned:
             found.append(f"{abandoned} runs were abandoned: their code did not stop and still holds its slots")
@@ -80,11 +95,17 @@ class Status:
         problems = self.problems()
         if self.stopping:
             return f"stopping: {text}"
+        if self._drains():
+            return f"draining: {text}"
         return (
             f"{text}; {problems[0]}" + (f" (and {len(problems) - 1} more)" if problems[1:] else "")
             if problems
             else text
         )
+
+    def _drains(self) -> bool:
+        drain = self.parts.get("drain")
+        return drain is not None and bool(drain()["draining"])
 
     async def document(self) -> dict[str, Any]:
         """Return everything, as JSON values."""
@@ -94,8 +115,14 @@ class Status:
                 connection, now + timedelta(days=3660), NEXT + len(self._dispatcher.lineup)
             )
         )
+        lately = await self._store.read(lambda connection: _lately(connection, now))
         problems = self.problems()
-        state = "stopping" if self.stopping else "degraded" if problems else "ok"
+        parts = {name: tell() for name, tell in self.parts.items()}
+        state = "degraded" if problems else "ok"
+        if self._drains():
+            state = "draining"
+        if self.stopping:
+            state = "stopping"
         return {
             "state": state,
             "problems": problems,
@@ -115,6 +142,8 @@ class Status:
             "waiting": len(self._dispatcher.lineup),
             "late": [self._late(run, now) for run in self._dispatcher.lineup if run.state.name == "Late"][:LATE],
             "next": [_brief(run) for run in upcoming if run.expected_start > now][:NEXT],
+            "lately": lately,
+            "paused": self._paused(),
             "work_queues": self._queues(),
             "work_pools": self._pools(),
             "overrides": [
@@ -130,7 +159,22 @@ class Status:
                 for each in self._catalogue.overrides
             ],
             "dropped_log_lines": self.dropped_lines(),
+            **parts,
         }
+
+    def _paused(self) -> list[dict[str, Any]]:
+        """Return the deployments whose schedules make no runs, and by whose word."""
+        by_hand = {each.name: each for each in self._catalogue.overrides if (each.kind, each.key) == _PAUSED}
+        return [
+            {
+                "name": name,
+                "by_hand": name in by_hand,
+                "since": _time(by_hand[name].at) if name in by_hand else None,
+                "by": by_hand[name].by if name in by_hand else None,
+            }
+            for name in self._catalogue.deployments
+            if self._catalogue.paused("deployment", name)
+        ]
 
     def _running(self, run: FlowRun, now: datetime) -> dict[str, Any]:
         return {
@@ -148,17 +192,21 @@ class Status:
 
     def _queues(self) -> list[dict[str, Any]]:
         waiting: dict[str, int] = {}
+        late: dict[str, int] = {}
         for run in self._dispatcher.lineup:
             waiting[run.work_queue] = waiting.get(run.work_queue, 0) + 1
+            if run.state.name == "Late":
+                late[run.work_queue] = late.get(run.work_queue, 0) + 1
         return [
             {
                 "name": name,
                 "work_pool": queue.work_pool,
-                "priority": queue.priority,
+                "priority": self._catalogue.value("work_queue", name, "priority"),
                 "paused": self._catalogue.paused("work_queue", name),
                 "concurrency_limit": self._catalogue.concurrency_limit("work_queue", name),
                 "running": self._dispatcher.lineup.used(Limit("queue", name)),
                 "waiting": waiting.get(name, 0),
+                "late": late.get(name, 0),
             }
             for name, queue in self._catalogue.queues.items()
         ]
@@ -175,6 +223,19 @@ class Status:
             }
             for name, pool in self._catalogue.pools.items()
         ]
+
+
+def _lately(connection: sqlite3.Connection, now: datetime) -> dict[str, Any]:
+    """Return what became of the runs expected in the last day, and those that ended badly last."""
+    since = RunFilter(expected_start_after=now - LATELY, expected_start_before=now)
+    counts = listing.count_by_state(connection, since)
+    bad = replace(since, state_types=_BAD, limit=FAILED)
+    failed = listing.select(connection, bad) if any(kind in _BAD for kind, _ in counts) else []
+    return {
+        "hours": LATELY.total_seconds() / 3600,
+        "ended": {name: count for (kind, name), count in sorted(counts.items()) if kind in TERMINAL},
+        "failed": [_brief(run) | {"at": _time(run.state.timestamp), "message": run.state.message} for run in failed],
+    }
 
 
 def _brief(run: FlowRun) -> dict[str, Any]:

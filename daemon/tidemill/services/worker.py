@@ -73,6 +73,8 @@ class Worker:
         self._busy = 0  # attempts from being taken to being concluded
         self._recorder = recorder
         self._clock = clock
+        self._staff: list[asyncio.Task[None]] = []
+        self._at_work = False
         self._adopted: set[asyncio.Task[None]] = set()
         self._remote = runner if isinstance(runner, RemoteRunner) else None
         self._owner = owner_elsewhere(pool) if self._remote is not None else None
@@ -82,16 +84,25 @@ class Worker:
         if self._remote is not None:
             self._reach_changed()
             self._remote.start(self._reach_changed)
-        tasks = [
-            asyncio.create_task(self._carry_on(), name=f"worker {self.pool.name}/{number}")
-            for number in range(self.pool.concurrency_limit)
-        ]
+        self._at_work = True
+        self.staff()
         try:
-            await asyncio.gather(*tasks)
+            known = 0
+            while known < len(self._staff):  # it may have grown meanwhile
+                known = len(self._staff)
+                await asyncio.gather(*self._staff)
             await asyncio.gather(*self._adopted)
         finally:
-            for task in (*tasks, *self._adopted):
+            self._at_work = False
+            for task in (*self._staff, *self._adopted):
                 task.cancel()
+
+    def staff(self) -> None:
+        """Have a task for each slot of the pool's limit in force; with fewer slots than tasks the rest are idle."""
+        limit = self._catalogue.concurrency_limit("work_pool", self.pool.name) or self.pool.concurrency_limit
+        for number in range(len(self._staff), limit if self._at_work else 0):
+            name = f"worker {self.pool.name}/{number}"
+            self._staff.append(asyncio.create_task(self._carry_on(), name=name))
 
     def _reach_changed(self) -> None:
         assert self._remote is not None
