@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from datetime import datetime
 from typing import Any
 
@@ -45,15 +46,25 @@ class FlowRun(msgspec.Struct, frozen=True, kw_only=True):
     parent_task_run_id: str | None = None  # the task run that stands for it in the parent
 
 
+class Step(enum.Enum):
+    """What a transition changes of a run beside its state."""
+
+    BEGIN = "begin"  # attempt, owner and start
+    END = "end"  # end and run time
+    OTHER = "other"  # any of attempt, retries, owner, expected start, start, end and run time
+
+
 class Transition(msgspec.Struct, frozen=True, kw_only=True):
     """A decided change: ``run`` as it will be, the state number it was decided on, and the states passed through.
 
     ``states`` are in order and the last equals ``run.state``; ``run.state_number == expected_number + len(states)``.
+    ``step`` says what else of the run is new; writing no more than that spares the indexes of the rest.
     """
 
     run: FlowRun
     expected_number: int
     states: tuple[State, ...]
+    step: Step = Step.OTHER
 
 
 class LogRow(msgspec.Struct, frozen=True, kw_only=True):

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from tidemill.core.deployments import OnCrash
 from tidemill.core.ports import Outcome
 from tidemill.core.retries import RetryPolicy, retry_delay
-from tidemill.core.runs import FlowRun, Transition
+from tidemill.core.runs import FlowRun, Step, Transition
 from tidemill.core.states import NAMES, TERMINAL, State, StateType, may_follow
 from tidemill.errors import TransitionError
 
@@ -25,6 +25,7 @@ def enter(run: FlowRun, state: State, *, by_person: bool = False, **changes: Any
     Raises TransitionError where the table of states forbids it.
     """
     before = run.state
+    step = Step.END if state.type in TERMINAL and not changes else Step.OTHER
     if not may_follow(before.type, state.type, by_person=by_person):
         raise TransitionError(
             f"flow run {run.name} ({run.id}) is {before.name} and cannot become {state.name}"
@@ -37,7 +38,7 @@ def enter(run: FlowRun, state: State, *, by_person: bool = False, **changes: Any
     elif before.is_terminal:
         changes["end_time"] = None
     after = replace(run, state=state, state_number=run.state_number + 1, **changes)
-    return Transition(run=after, expected_number=run.state_number, states=(state,))
+    return Transition(run=after, expected_number=run.state_number, states=(state,), step=step)
 
 
 def begin(run: FlowRun, now: datetime, owner: str) -> Transition:
@@ -54,9 +55,8 @@ def begin(run: FlowRun, now: datetime, owner: str) -> Transition:
         attempt=run.attempt + 1,
         owner=owner,
         start_time=run.start_time or now,
-        end_time=None,
     )
-    return Transition(run=after, expected_number=run.state_number, states=(pending, running))
+    return Transition(run=after, expected_number=run.state_number, states=(pending, running), step=Step.BEGIN)
 
 
 def conclude(

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 import msgspec
 
 from tidemill.clock import from_us, to_us
-from tidemill.core.runs import FlowRun, Transition
+from tidemill.core.runs import FlowRun, Step, Transition
 from tidemill.store import history, references
 from tidemill.store.ops import Op, instant, microseconds, rows, scalar
 from tidemill.store.statements import load
@@ -194,33 +194,35 @@ def _transition_pass(connection: sqlite3.Connection, items: list[Transition]) ->
         items = [item for item in items if item.run.seq in changed]
         if not items:
             return changed
-    owners = references.owners(connection, ((item.run.owner,) for item in items if item.run.owner is not None))
-    connection.execute(
-        _SQL["transition"],
-        {
-            "rows": rows(
-                [
-                    (
-                        run.seq,
-                        item.expected_number,
-                        history.NUMBER_OF[run.state.type],
-                        history.stored_name(run.state),
-                        run.state_number,
-                        run.attempt,
-                        run.retries_used,
-                        None if run.owner is None else owners[run.owner,],
-                        to_us(run.expected_start),
-                        microseconds(run.start_time),
-                        microseconds(run.end_time),
-                        round(run.run_time_s * 1e6),
-                    )
-                    for item in items
-                    for run in (item.run,)
-                ]
-            )
-        },
+    owners = references.owners(
+        connection,
+        ((item.run.owner,) for item in items if item.step is not Step.END and item.run.owner is not None),
     )
+    changes: dict[Step, list[tuple[object, ...]]] = {}
+    for item in items:
+        changes.setdefault(item.step, []).append(_change(item, owners))
+    for step, change in changes.items():
+        connection.execute(_SQL[step.value], {"rows": rows(change)})
     return changed
+
+
+def _change(item: Transition, owners: Mapping[tuple[str], int]) -> tuple[object, ...]:
+    """Return the row of a transition for the statement of its step."""
+    run = item.run
+    state = (
+        run.seq,
+        item.expected_number,
+        history.NUMBER_OF[run.state.type],
+        history.stored_name(run.state),
+        run.state_number,
+    )
+    ended = (microseconds(run.end_time), round(run.run_time_s * 1e6))
+    if item.step is Step.END:
+        return (*state, *ended)
+    began = (run.attempt, None if run.owner is None else owners[run.owner,], microseconds(run.start_time))
+    if item.step is Step.BEGIN:
+        return (*state, *began)
+    return (*state, *began, *ended, run.retries_used, to_us(run.expected_start))
 
 
 def _transition(connection: sqlite3.Connection, items: Sequence[Transition]) -> list[bool]:

@@ -30,18 +30,41 @@ INSERT INTO run_tag (tag, run)
 SELECT json_extract(e.item, '$[0]'), json_extract(e.item, '$[1]') FROM e WHERE true
 ON CONFLICT DO NOTHING;
 
--- Change runs that still have the state number they were decided on.
--- A row: seq, number decided on, state type, state name, state number, attempt, retries used, owner, expected start,
--- start, end, run time.
--- name: transition
+-- Change runs that still have the state number they were decided on: starts, ends, and the rest. An UPDATE rewrites the
+-- indexes of every column that it names, so none names more than may have changed.
+-- A row: seq, number decided on, state type, state name, state number, attempt, owner, start.
+-- name: begin
 WITH e AS MATERIALIZED (SELECT value AS item FROM json_each(:rows))
 UPDATE run
 SET
     state_type = json_extract(e.item, '$[2]'), state_name = json_extract(e.item, '$[3]'),
     state_number = json_extract(e.item, '$[4]'), attempt = json_extract(e.item, '$[5]'),
-    retries_used = json_extract(e.item, '$[6]'), owner = json_extract(e.item, '$[7]'),
-    expected_start = json_extract(e.item, '$[8]'), start_time = json_extract(e.item, '$[9]'),
-    end_time = json_extract(e.item, '$[10]'), run_time = json_extract(e.item, '$[11]')
+    owner = json_extract(e.item, '$[6]'), start_time = json_extract(e.item, '$[7]')
+FROM e
+WHERE run.seq = json_extract(e.item, '$[0]') AND run.state_number = json_extract(e.item, '$[1]');
+
+-- A row: seq, number decided on, state type, state name, state number, end, run time.
+-- name: end
+WITH e AS MATERIALIZED (SELECT value AS item FROM json_each(:rows))
+UPDATE run
+SET
+    state_type = json_extract(e.item, '$[2]'), state_name = json_extract(e.item, '$[3]'),
+    state_number = json_extract(e.item, '$[4]'), end_time = json_extract(e.item, '$[5]'),
+    run_time = json_extract(e.item, '$[6]')
+FROM e
+WHERE run.seq = json_extract(e.item, '$[0]') AND run.state_number = json_extract(e.item, '$[1]');
+
+-- A row: seq, number decided on, state type, state name, state number, attempt, owner, start, end, run time, retries
+-- used, expected start.
+-- name: other
+WITH e AS MATERIALIZED (SELECT value AS item FROM json_each(:rows))
+UPDATE run
+SET
+    state_type = json_extract(e.item, '$[2]'), state_name = json_extract(e.item, '$[3]'),
+    state_number = json_extract(e.item, '$[4]'), attempt = json_extract(e.item, '$[5]'),
+    owner = json_extract(e.item, '$[6]'), start_time = json_extract(e.item, '$[7]'),
+    end_time = json_extract(e.item, '$[8]'), run_time = json_extract(e.item, '$[9]'),
+    retries_used = json_extract(e.item, '$[10]'), expected_start = json_extract(e.item, '$[11]')
 FROM e
 WHERE run.seq = json_extract(e.item, '$[0]') AND run.state_number = json_extract(e.item, '$[1]');
 
