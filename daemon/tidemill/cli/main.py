@@ -45,6 +45,8 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "block": ("blocks", "list and inspect blocks, without their secrets"),
     "concurrency-limit": ("concurrency_limits", "list concurrency limits and what is taken of them"),
     "schedule": ("schedules", "show when a schedule fires"),
+    "systemd": ("systemd", "install tidemill as a service"),
+    "db": ("database", "back up, restore, check and prune the database"),
     "version": ("version", "show the version"),
 }
 EXIT_INTERRUPTED = 130
