@@ -221,8 +221,8 @@ class House:
             if isinstance(recorder, DaemonRecorder):
                 recorder.subflows[subflow.id] = subflow
 
-    def start(self) -> None:
-        """Start scheduling and working. Call :meth:`recover` before."""
+    def start(self, *, housekeeping: bool = True) -> None:
+        """Start scheduling and working. Call :meth:`recover` before. ``housekeeping``: prune history, too."""
         for run, recorder in self._elsewhere.values():
             self.workers[run.work_pool].adopt(run, recorder)
         self._elsewhere.clear()
@@ -230,8 +230,9 @@ class House:
             "dispatcher": self.dispatcher.run(),
             "scheduler": self.scheduler.run(),
             "lateness": self.lateness.run(),
-            "janitor": self.janitor.run(),
         }
+        if housekeeping:
+            services["janitor"] = self.janitor.run()
         services.update({f"worker {name}": worker.run() for name, worker in self.workers.items()})
         self._tasks = {name: asyncio.create_task(each, name=name) for name, each in services.items()}
 
