@@ -96,6 +96,7 @@ class Database:
     def open(self) -> str | None:
         """Open the database for reading; return why it cannot be, or None."""
         from tidemill.store.connections import open_reader
+        from tidemill.store.schema import require_readable
 
         try:
             owner = self.path.stat().st_uid
@@ -106,10 +107,15 @@ class Database:
         # Another user's read would need the write-ahead log's files, which a clean stop has removed.
         if os.geteuid() not in (0, owner):
             return "belongs to another user; be that user, or root"
+        connection = None
         try:
-            self._connection = open_reader(self.path)
+            connection = open_reader(self.path)
+            require_readable(connection, self.path)
         except DatabaseError as error:
+            if connection is not None:
+                connection.close()
             return str(error).removeprefix(f"{self.path}: ")
+        self._connection = connection
         return None
 
     def ask(self, method: str, path: str, body: Any = None, query: dict[str, Any] | None = None) -> Any:

@@ -23,6 +23,7 @@ from tidemill.services.overrides import BY, Overrides
 from tidemill.services.pauses import Pauses
 from tidemill.services.scripts import Scripts
 from tidemill.services.slots import SlotKeeper
+from tidemill.services.upkeep import Upkeep
 from tidemill.services.worker import Worker
 from tidemill.store import Store
 from tidemill.store import runs as stored_runs
@@ -65,6 +66,7 @@ class Control:
         self.scripts = scripts
         self.overrides = overrides
         self.draining = draining
+        self.upkeep: Upkeep
         # Asks the code of a run that no worker carries to end; False: it is not reached.
         self.cancel_elsewhere: Callable[[FlowRun, str], bool] = lambda run, reason: False
 

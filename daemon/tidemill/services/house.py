@@ -42,6 +42,7 @@ from tidemill.services.slots import SlotKeeper
 from tidemill.services.status import Status
 from tidemill.services.subflows import Subflows
 from tidemill.services.timekeeper import Timekeeper
+from tidemill.services.upkeep import Upkeep
 from tidemill.services.waits import Waits
 from tidemill.services.worker import RunRecorder, Worker
 from tidemill.store import Store, instance, variables
@@ -158,6 +159,7 @@ class House:
             overrides=self.overrides,
             draining=self.draining,
         )
+        self.control.upkeep = Upkeep(janitor=self.janitor, catalogue=catalogue, store=store, clock=clock)
         self.answers = Answers(
             store=store,
             catalogue=catalogue,

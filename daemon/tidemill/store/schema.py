@@ -61,6 +61,33 @@ def inspect(connection: sqlite3.Connection, path: Path, *, newest: int) -> int:
     return version
 
 
+def require_readable(connection: sqlite3.Connection, path: Path) -> None:
+    """Raise DatabaseError unless what is there can be read by this program as it stands."""
+    newest = len(migrations())
+    try:
+        version = inspect(connection, path, newest=newest)
+    except sqlite3.Error as error:
+        raise DatabaseError(f"{path}: cannot be read: {error}; restore a copy") from error
+    if not version:
+        raise DatabaseError(f"{path}: is empty; a daemon that starts on it fills it")
+    if version < newest:
+        raise DatabaseError(
+            f"{path}: schema version {version}, older than this program's {newest}; start the daemon once, which "
+            "brings it up to date"
+        )
+
+
+def require_restorable(connection: sqlite3.Connection, path: Path) -> int:
+    """Return the version of a database that a daemon can start on, also an older one. Raises DatabaseError."""
+    try:
+        version = inspect(connection, path, newest=len(migrations()))
+    except sqlite3.Error as error:
+        raise DatabaseError(f"{path}: cannot be read: {error}; is it a copy of a tidemill database?") from error
+    if not version:
+        raise DatabaseError(f"{path}: is empty; name a copy that `tidemill db backup` has made")
+    return version
+
+
 def quick_check(connection: sqlite3.Connection, path: Path) -> None:
     """Raise DatabaseError where SQLite finds the file damaged. Costs about 3 ms a MB."""
     (answer,) = connection.execute("PRAGMA quick_check(1)").fetchone()
