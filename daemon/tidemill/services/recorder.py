@@ -1,7 +1,8 @@
 """The recorder of runs inside the daemon: what flow code reports becomes rows, log lines, artifacts and events.
 
-What is reported is checked and masked in the thread that reports it, so that the maker hears at once of what cannot be
-kept, and taken over by the loop in order (services/intake.py). Questions go to services/answers.py.
+What is reported is checked and masked in the thread that reports it (services/records.py), so that the maker hears at
+once of what cannot be kept, and taken over by the loop in order (services/intake.py). Questions go to
+services/answers.py.
 """
 
 from __future__ import annotations
@@ -35,8 +36,8 @@ from tidemill.core.runs import Artifact, FlowRun, LogRow, TaskRun
 from tidemill.core.states import State, StateType
 from tidemill.errors import StoreUnavailableError, TidemillError
 from tidemill.ids import Ids
-from tidemill.sdk.canonical import canonical
 from tidemill.services.intake import AGAIN_S, Intake
+from tidemill.services.records import Records, Update
 from tidemill.store import Store, artifacts, processes, task_cache
 from tidemill.store.artifacts import KEEP_VERSIONS
 from tidemill.store.processes import RunProcess
@@ -45,13 +46,6 @@ from tidemill.telemetry.redaction import Redactor
 
 # Lines that flow code may report at once; a burst beyond it is cut at the rate of ``[log] max_lines_per_second``.
 BURST = 1_000
-LONGEST_LINE = 32 * 1024
-LONGEST_TEXT = 4 * 1024  # a task run's name, a state's message
-MOST_TAGS = 100
-STATE_DATA_BYTES = 64 * 1024
-EVENT_BYTES = 64 * 1024
-CACHED_BYTES = 1024 * 1024
-UUID_LENGTH = 36
 
 
 class Answering(Protocol):
@@ -119,13 +113,13 @@ class DaemonRecorder:
         if run is not None and (not isinstance(report, EventReport) or self._may_pass()):
             told: object = report
             if isinstance(report, TaskReport):
-                told = self._house.task_run(run, report)
+                told = self._house.records.task_run(run, report)
             elif isinstance(report, ArtifactReport):
-                told = self._house.artifact(run, report)
+                told = self._house.records.artifact(run, report)
             elif isinstance(report, CacheReport):
-                told = self._house.cached(report)
+                told = self._house.records.cached(report)
             elif isinstance(report, EventReport):
-                told = self._house.emitted(run, report)
+                told = self._house.records.emitted(run, report)
             elif isinstance(report, ProcessReport) and not self.trusted:
                 raise ValueError("a process that the daemon is to end is not named from outside")
             if told is not None:
@@ -156,7 +150,7 @@ class DaemonRecorder:
         if self._gate is not None:
             dropped = self._gate.close()
             if dropped:
-                house.intake.put(self, self.run, house.dropped(self.run, f"{dropped} lines dropped"))
+                house.intake.put(self, self.run, house.records.dropped(self.run, f"{dropped} lines dropped"))
         house.intake.drain()
         self.sealed = True
         if house.answering is not None:
@@ -165,7 +159,7 @@ class DaemonRecorder:
             self._end_tasks(outcome)
         if self._dropped_tasks:
             text = f"{self._dropped_tasks} task runs were not kept: more than the database could take"
-            house.intake.put(self, self.run, house.dropped(self.run, text))
+            house.intake.put(self, self.run, house.records.dropped(self.run, text))
             house.intake.drain()
         if self._told_tasks:
             await self._tasks_sent()
@@ -194,7 +188,7 @@ class DaemonRecorder:
             case Artifact():
                 house.intake.send_tasks()
                 self._keep(told)
-            case _Update():
+            case Update():
                 house.intake.send_tasks()
                 house.store.post(artifacts.UPDATE_ARTIFACTS, told.artifact)
             case task_cache.Cached():
@@ -244,7 +238,7 @@ class DaemonRecorder:
         if run is None:
             return
         if self._may_pass():
-            self._house.intake.put(self, run, self._house.line(run, report))
+            self._house.intake.put(self, run, self._house.records.line(run, report))
 
     def _may_pass(self) -> bool:
         """Say whether a line or an event may pass: a flood of them is cut, and what was cut is said."""
@@ -253,7 +247,7 @@ class DaemonRecorder:
             gate = self._gate = self._house.gate()
         admitted, dropped = gate.pass_one()
         if dropped:
-            self._house.intake.put(self, self.run, self._house.dropped(self.run, f"{dropped} lines dropped"))
+            self._house.intake.put(self, self.run, self._house.records.dropped(self.run, f"{dropped} lines dropped"))
         return admitted
 
     def _keep(self, artifact: Artifact) -> None:
@@ -284,12 +278,6 @@ class DaemonRecorder:
                 await self._house.clock.sleep(AGAIN_S)
 
 
-class _Update(msgspec.Struct, frozen=True):
-    """A document to be changed in place."""
-
-    artifact: Artifact
-
-
 class RecorderHouse:
     """What the recorders of all runs share."""
 
@@ -310,14 +298,13 @@ class RecorderHouse:
     ) -> None:
         self.store = store
         self.clock = clock
-        self.ids = ids
         self.redactor = redactor
+        self.records = Records(clock=clock, ids=ids, redactor=redactor, keep_versions=keep_versions)
         self.answering: Answering | None = None
         self.publish = publish
         self.intake = Intake(store=store, tell_lines=tell, tell_tasks=tell_tasks, tasks_wanted=tasks_wanted)
         self._secret = secret
         self._lines_per_second = lines_per_second
-        self._keep_versions = keep_versions  # of an artifact whose maker does not say
         self._unstored: dict[str, task_cache.Cached] = {}  # published, and not durable yet
 
     def recorder(self, run: FlowRun) -> DaemonRecorder:
@@ -333,113 +320,6 @@ class RecorderHouse:
         value = self._secret(ref)
         self.redactor.add(value)
         return value
-
-    # -- reports as what is stored; in the reporting thread -----------------------------------------------------------
-
-    def line(self, run: FlowRun, report: LogReport) -> LogRow:
-        """Return a line as it is kept."""
-        message = self.redactor.text(report.message)
-        return LogRow(
-            run=run.seq,
-            run_id=run.id,
-            at=report.at,
-            level=report.level,
-            logger=report.logger,
-            message=cut(message, LONGEST_LINE),
-            task_run_id=report.task_run_id,
-        )
-
-    def task_run(self, run: FlowRun, report: TaskReport) -> TaskRun:
-        """Return a task run as it is kept. Raises ValueError."""
-        try:
-            raw = msgspec.json.encode(report)
-        except (TypeError, ValueError, RecursionError) as error:
-            raise ValueError(f"task run {report.name[:80]!r} cannot be kept: {error}") from None
-        redactor = self.redactor
-        # One search over the whole report, in which nearly always nothing is found.
-        if not redactor.empty and (redactor.has_short or redactor.holds_secret(raw.decode())):
-            report = _masked(report, redactor)
-        state, name = report.state, report.name
-        if len(report.id) != UUID_LENGTH or report.state_number < 1 or report.attempt < 0 or not state.name:
-            raise ValueError(f"task run {name[:80]!r} has no UUID, or numbers or a state that cannot be")
-        if len(raw) > LONGEST_TEXT:  # what is short as a whole has no long part
-            state, name = bounded(state), cut(name, LONGEST_TEXT)
-        return TaskRun(
-            id=report.id,
-            run=run.seq,
-            run_id=run.id,
-            name=name,
-            task_key=report.task_key,
-            dynamic_key=report.dynamic_key,
-            state=state,
-            state_number=report.state_number,
-            attempt=report.attempt,
-            tags=report.tags[:MOST_TAGS],
-            created=report.created,
-            expected_start=report.expected_start,
-            start_time=report.start_time,
-            end_time=report.end_time,
-            run_time_s=max(0.0, report.run_time_s),
-            cache_key=report.cache_key,
-        )
-
-    def artifact(self, run: FlowRun, report: ArtifactReport) -> Artifact | _Update:
-        """Return an artifact as it is kept. Raises ValueError for what is not JSON or too large."""
-        if report.id is not None and len(report.id) != UUID_LENGTH:
-            raise ValueError(f"an artifact's id is a UUID, not {report.id[:80]!r}")
-        if report.update and report.id is None:
-            raise ValueError("an artifact is changed by its id, and none is given")
-        now = self.clock.now()
-        made = Artifact(
-            id=report.id or self.ids.new(now),
-            key=report.key,
-            version=0,
-            type=report.type,
-            text=canonical(self.redactor.value(report.data)),
-            description=self.redactor.text(report.description) if report.description else report.description,
-            run_id=run.id,
-            task_run_id=report.task_run_id,
-            deployment=run.deployment,
-            created=now,
-            keep_versions=self._keep_versions if report.keep_versions is None else report.keep_versions,
-            # What is to be changed later has to be a document of its own, also where it begins like the last one.
-            new_version=report.new_version or report.id is not None,
-        )
-        return _Update(made) if report.update else made
-
-    def cached(self, report: CacheReport) -> task_cache.Cached | None:
-        """Return a result as it is kept; None: it holds a secret, and masked it would be another one.
-
-        Raises ValueError for what is not JSON or too large.
-        """
-        text = canonical(report.value, limit=CACHED_BYTES)
-        if self.redactor.holds_secret(text) or self.redactor.holds_secret(report.key):
-            logging.getLogger("tidemill.recorder").warning("a task's result holds a secret and is not cached")
-            return None
-        return task_cache.Cached(key=report.key, text=text, created=self.clock.now(), expires=report.expires)
-
-    def emitted(self, run: FlowRun, report: EventReport) -> Emitted:
-        """Return an event as it is told. Raises ValueError for what is not JSON or too large."""
-        canonical([report.resource, report.payload], limit=EVENT_BYTES)
-        return Emitted(
-            run=run,
-            event=cut(self.redactor.text(report.event), LONGEST_TEXT),
-            resource=self.redactor.value(report.resource),
-            payload=self.redactor.value(report.payload),
-            occurred=report.occurred,
-            id=self.ids.new(report.occurred),
-        )
-
-    def dropped(self, run: FlowRun, text: str) -> LogRow:
-        """Return the line that says what was cut."""
-        return LogRow(
-            run=run.seq,
-            run_id=run.id,
-            at=self.clock.now(),
-            level=logging.WARNING,
-            logger="tidemill",
-            message=text,
-        )
 
     def gate(self) -> FloodGate:
         """Return a new gate for one run's lines."""
@@ -474,34 +354,3 @@ class RecorderHouse:
         """Publish a new version; equal content made none."""
         if not stored.cancelled() and stored.exception() is None and stored.result().id == made.id:
             self.publish([ArtifactStored(stored.result())])
-
-
-def cut(text: str, most: int) -> str:
-    """Return a text that is not longer than wanted, and says what was cut."""
-    return text if len(text) <= most else f"{text[:most]} … [{len(text) - most} characters cut]"
-
-
-def _masked(report: TaskReport, redactor: Redactor) -> TaskReport:
-    state, text = report.state, redactor.text
-    return replace(
-        report,
-        name=text(report.name),
-        task_key=text(report.task_key),
-        dynamic_key=text(report.dynamic_key),
-        tags=tuple(text(tag) for tag in report.tags),
-        cache_key=None if report.cache_key is None else text(report.cache_key),
-        state=replace(
-            state,
-            message=None if state.message is None else text(state.message),
-            data=redactor.value(state.data),
-        ),
-    )
-
-
-def bounded(state: State) -> State:
-    """Return a state whose message and data are not more than is kept; what is cut says so."""
-    message = None if state.message is None else cut(state.message, LONGEST_TEXT)
-    data = state.data
-    if data is not None and (size := len(msgspec.json.encode(data))) > STATE_DATA_BYTES:
-        data = f"… [{size} bytes of {type(state.data).__name__} cut]"
-    return replace(state, message=message, data=data)

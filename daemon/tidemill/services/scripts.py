@@ -32,7 +32,8 @@ from tidemill.core.states import State, StateType
 from tidemill.errors import TidemillError, TransitionError
 from tidemill.ids import Ids
 from tidemill.services.orchestrator import Orchestrator
-from tidemill.services.recorder import LONGEST_TEXT, MOST_TAGS, DaemonRecorder, bounded, cut
+from tidemill.services.recorder import DaemonRecorder
+from tidemill.services.records import LONGEST_TEXT, MOST_TAGS, bounded, cut
 from tidemill.store import runs as stored_runs
 
 EXTERNAL = "external:"  # before the session, in a run's owner

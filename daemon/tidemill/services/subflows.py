@@ -19,7 +19,8 @@ from tidemill.core.states import NAMES, State, StateType
 from tidemill.errors import StoreUnavailableError, TidemillError, TransitionError
 from tidemill.ids import Ids
 from tidemill.services.orchestrator import HEAL_S, Orchestrator
-from tidemill.services.recorder import LONGEST_TEXT, MOST_TAGS, DaemonRecorder, bounded, cut
+from tidemill.services.recorder import DaemonRecorder
+from tidemill.services.records import LONGEST_TEXT, MOST_TAGS, bounded, cut
 
 PARAMETER_BYTES = 16 * 1024  # of one parameter, where all of them are more than the next
 PARAMETERS_BYTES = 256 * 1024
