@@ -39,7 +39,7 @@ from tidemill.services.scripts import Scripts
 from tidemill.store import Store, inline_doors
 from tidemill.store import runs as stored_runs
 from tidemill.store.artifacts import ARTIFACTS
-from tidemill.store.catalogue import CLEAR_OVERRIDE, SET_OVERRIDE, SYNC_CATALOGUE, Listing
+from tidemill.store.catalogue import CLEAR_OVERRIDE, SET_OVERRIDE, SYNC_CATALOGUE, Listing, overrides
 from tidemill.store.logs import LOGS
 from tidemill.store.schedules import PLAN, Plan
 from tidemill.store.task_runs import TASK_RUNS
@@ -125,6 +125,54 @@ class WatchedBus(EventBus):
             await self._changed.wait_for(lambda: self.listening == count)
 
 
+class Overriding:
+    """Overrides that take effect nowhere."""
+
+    def __init__(self, mill: Mill) -> None:
+        self._mill = mill
+
+    async def set(self, kind: str, name: str, key: str, value: Any, *, by: str) -> None:
+        things = {"deployment": DEPLOYMENTS, "work_queue": QUEUES, "work_pool": POOLS}[kind]
+        (file_value,) = [getattr(each, key) for each in things if each.name == name]
+        at = self._mill.clock.now()
+        override = Override(kind=kind, name=name, key=key, value=value, file_value=file_value, by=by, at=at)
+        await self._mill.store.write(SET_OVERRIDE, override)
+
+    async def clear(self, kind: str, name: str, key: str | None = None, *, by: str) -> list[str]:
+        held = [
+            each
+            for each in await self._mill.store.read(overrides)
+            if (each.kind, each.name) == (kind, name) and key in (None, each.key)
+        ]
+        for each in held:
+            await self._mill.store.write(CLEAR_OVERRIDE, (kind, name, each.key))
+        return [each.key for each in held]
+
+
+class Drains:
+    """Draining that waits for the runs that are RUNNING in the list it is given."""
+
+    def __init__(self) -> None:
+        self.by: str | None = None
+        self.waits_for: list[dict[str, Any]] = []
+
+    def begin(self, by: str) -> None:
+        self.by = by
+
+    def undo(self, by: str) -> None:
+        self.by = None
+
+    def document(self) -> dict[str, Any]:
+        return {
+            "draining": self.by is not None,
+            "since": None,
+            "by": self.by,
+            "waits_for": self.waits_for if self.by is not None else [],
+            "elsewhere": 0,
+            "waiting": 0,
+        }
+
+
 class Mill:
     """The verbs of the daemon, with nothing running behind them: tests move runs themselves."""
 
@@ -138,6 +186,8 @@ class Mill:
         self.made: list[str] = []  # ids of the runs that were asked for
         self.given: list[Any] = []  # what paused runs were resumed with
         self.live_limits: list[dict[str, Any]] = []
+        self.overrides = Overriding(self)
+        self.draining = Drains()
         recorders = RecorderHouse(
             store=store,
             clock=clock,
@@ -214,14 +264,11 @@ class Mill:
         run = await self.get(run_id)
         await self.store.write(stored_runs.DELETE_RUN, run.seq, event=RunDeleted(run.id, run.seq, run.deployment))
 
-    async def pause(self, kind: str, name: str) -> None:
-        override = Override(
-            kind=kind, name=name, key="paused", value=True, file_value=False, by="api", at=self.clock.now()
-        )
-        await self.store.write(SET_OVERRIDE, override)
+    async def pause(self, kind: str, name: str, *, by: str) -> None:
+        await self.overrides.set(kind, name, "paused", True, by=by)
 
-    async def resume(self, kind: str, name: str) -> None:
-        await self.store.write(CLEAR_OVERRIDE, (kind, name, "paused"))
+    async def resume(self, kind: str, name: str, *, by: str) -> None:
+        await self.overrides.clear(kind, name, "paused", by=by)
 
     async def status(self) -> dict[str, Any]:
         now = self.clock.now().isoformat()

@@ -558,8 +558,37 @@ async def test_deployments_queues_and_pools_are_paused_and_resumed(tmp_path: Pat
         await change("PATCH", "/work_pools/spare", {"is_paused": False})
         assert (await client.get("/work_pools/spare"))["is_paused"] is False
         # The rest is the configuration's, and is not passed over in silence.
-        answer = await client.send("PATCH", "/api/work_pools/spare", {"is_paused": True, "concurrency_limit": 1})
-        assert answer.status_code == 422
+        for body in ({"is_paused": True, "type": "process"}, {}, {"concurrency_limit": "2"}):
+            assert (await client.send("PATCH", "/api/work_pools/spare", body)).status_code == 422
+
+
+async def test_limits_and_priorities_are_set_by_hand_and_cleared(tmp_path: Path, clock: FakeClock) -> None:
+    async with serving(tmp_path, clock) as client:
+        body = {"concurrency_limit": 7, "priority": 3}
+        assert (await client.send("PATCH", "/api/work_queues/energy-usage", body)).status_code == 204
+        queue = await client.get("/work_queues/energy_usage")
+        assert (queue["concurrency_limit"], queue["priority"]) == (7, 3)
+        assert [(each["key"], each["file_value"], each["by"]) for each in queue["set_by_hand"]] == [
+            ("concurrency_limit", 2, "api from 127.0.0.1"), ("priority", 2, "api from 127.0.0.1")
+        ]  # fmt: skip
+        assert await client.get("/overrides") == queue["set_by_hand"]
+        body = {"kind": "work_queue", "name": "energy_usage", "key": "priority"}
+        assert (await client.send("POST", "/api/overrides/clear", body)).json() == {"cleared": ["priority"]}
+        assert (await client.get("/work_queues/energy_usage"))["priority"] == 2
+        await client.send("PATCH", "/api/work_pools/spare", {"concurrency_limit": 1})
+        assert (await client.get("/work_pools/spare"))["concurrency_limit"] == 1
+        await client.send("PATCH", "/api/work_pools/spare", {"concurrency_limit": None})
+        assert (await client.get("/work_pools/spare"))["set_by_hand"] == []
+        await client.send("PATCH", "/api/deployments/report-weekly", {"concurrency_limit": None})
+        assert (await client.get("/deployments/report_weekly"))["concurrency_limit"] is None
+
+
+async def test_draining_is_begun_looked_at_and_undone(tmp_path: Path, clock: FakeClock) -> None:
+    async with serving(tmp_path, clock) as client:
+        assert (await client.get("/drain"))["draining"] is False
+        assert (await client.send("POST", "/api/drain", {})).json()["by"] == "api from 127.0.0.1"
+        assert (await client.get("/drain"))["draining"] is True
+        assert (await client.send("DELETE", "/api/drain")).json()["draining"] is False
 
 
 # -- the sample, and the table ---------------------------------------------------------------------------------------

@@ -16,7 +16,8 @@ from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from tidemill import __version__
-from tidemill.api import bodies, gate, limit_reads, lookup, reads, sample, script_runs, streams, writes
+from tidemill.api import bodies, database, gate, limit_reads, lookup, reads, sample, script_runs, streams, writes
+from tidemill.api.asker import asker, name_of
 from tidemill.api.bodies import BadRequestError
 from tidemill.api.ports import Control
 from tidemill.api.writes import Answer
@@ -53,6 +54,9 @@ def routes(control: Control, *, stop: asyncio.Event, source: random.Random) -> l
         ("GET", "/ready", _ready(control, stop)),
         ("GET", "/version", _version),
         ("GET", "/status", _status(control)),
+        ("GET", "/drain", _drain(control)),
+        ("GET", "/database", _database(control)),
+        ("POST", "/database/prune", _prune(control)),
         ("GET", "/events", _events(control, stop)),
         ("GET", "/logs/stream", _log_stream(control, stop)),
         ("POST", "/v2/concurrency_limits/filter", _limits(control, limit_reads.filter_limits)),
@@ -139,6 +143,7 @@ def _reading(control: Control, read: reads.Read) -> Handler:
 def _writing(control: Control, write: writes.Write) -> Handler:
     async def call(request: Request) -> Response:
         path: Mapping[str, str] = request.path_params
+        asker.set(name_of(request.scope))  # each request is a task of its own
         return _json(await write(control, path, await _body(request)))
 
     return call
@@ -189,6 +194,27 @@ async def _version(request: Request) -> Response:
 def _status(control: Control) -> Handler:
     async def call(request: Request) -> Response:
         return _json(Answer(200, await control.status()))
+
+    return call
+
+
+def _drain(control: Control) -> Handler:
+    async def call(request: Request) -> Response:
+        return _json(Answer(200, control.draining.document()))
+
+    return call
+
+
+def _database(control: Control) -> Handler:
+    async def call(request: Request) -> Response:
+        return _json(Answer(200, database.facts(control)))
+
+    return call
+
+
+def _prune(control: Control) -> Handler:
+    async def call(request: Request) -> Response:
+        return _json(Answer(200, await database.prune(control, request, await _body(request))))
 
     return call
 

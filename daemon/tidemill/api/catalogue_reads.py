@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from msgspec.structs import replace
 
 from tidemill.api import documents, lookup
 from tidemill.api.ask import Ask, flow_names, names_of
@@ -10,11 +13,13 @@ from tidemill.api.bodies import query
 from tidemill.api.documents import Document
 from tidemill.core.deployments import Deployment, WorkPool, WorkQueue
 from tidemill.core.filters import RunFilter
+from tidemill.core.overrides import Override
 from tidemill.core.states import StateType
 from tidemill.errors import NotFoundError
 from tidemill.store import catalogue, listing, runs, schedules
 from tidemill.store.catalogue import Entry
 
+V = TypeVar("V", Deployment, WorkQueue, WorkPool)
 SKIPPED = 10  # fires that made no run, shown with their deployment
 
 
@@ -61,7 +66,10 @@ def _deployments(ask: Ask, held: _Overrides, page: Sequence[Entry[Deployment]]) 
     for entry in page:
         value = entry.value
         coming, last = around.get(value.name, (None, None))
-        document = documents.deployment(own, value, paused=held.paused("deployment", value)) | {
+        document = documents.deployment(
+            own, held.over("deployment", value), paused=held.paused("deployment", value)
+        ) | {
+            "set_by_hand": held.by_hand("deployment", value),
             "created": documents.instant(entry.created),
             "updated": documents.instant(entry.updated),
             "next_scheduled_start_time": documents.instant(coming),
@@ -75,13 +83,46 @@ class _Overrides:
     """What a person set by hand. One holds while the configuration's own value is what it was then."""
 
     def __init__(self, ask: Ask) -> None:
-        self._held = {
-            (each.kind, each.name): each for each in catalogue.overrides(ask.connection) if each.key == "paused"
-        }
+        self._held = {(each.kind, each.name, each.key): each for each in catalogue.overrides(ask.connection)}
 
-    def paused(self, kind: str, value: Deployment | WorkQueue | WorkPool) -> bool:
-        held = self._held.get((kind, value.name))
-        return bool(held.value) if held is not None and held.file_value == value.paused else value.paused
+    def value(self, kind: str, thing: V, key: str) -> Any:
+        """Return what is in force of one key."""
+        held, own = self._held.get((kind, thing.name, key)), getattr(thing, key)
+        return held.value if held is not None and held.file_value == own else own
+
+    def paused(self, kind: str, thing: V) -> bool:
+        return bool(self.value(kind, thing, "paused"))
+
+    def over(self, kind: str, thing: V) -> V:
+        """Return a thing with its limit and priority as they are in force."""
+        keys = [key for key in ("concurrency_limit", "priority") if hasattr(thing, key)]
+        return replace(thing, **{key: self.value(kind, thing, key) for key in keys})
+
+    def by_hand(self, kind: str, thing: V) -> list[Document]:
+        """List what was set by hand and is in force."""
+        return [
+            override(each)
+            for (of, name, key), each in self._held.items()
+            if (of, name) == (kind, thing.name) and each.file_value == getattr(thing, key, None)
+        ]
+
+
+def override(each: Override) -> Document:
+    """Return what a person set by hand."""
+    return {
+        "kind": each.kind,
+        "name": each.name,
+        "key": each.key,
+        "value": each.value,
+        "file_value": each.file_value,
+        "by": each.by,
+        "at": documents.instant(each.at),
+    }
+
+
+def list_overrides(ask: Ask) -> list[Document]:
+    """List what was set by hand over the configuration."""
+    return [override(each) for each in catalogue.overrides(ask.connection)]
 
 
 def filter_flows(ask: Ask) -> list[Document]:
@@ -175,7 +216,10 @@ def _work_queue(ask: Ask, held: _Overrides, entry: Entry[WorkQueue]) -> Document
         ask.connection,
         RunFilter(work_queues=(entry.value.name,), state_types=(StateType.SCHEDULED,), expected_start_before=ask.now),
     )
-    return documents.work_queue(ask.instance, entry.value, paused=held.paused("work_queue", entry.value)) | {
+    return documents.work_queue(
+        ask.instance, held.over("work_queue", entry.value), paused=held.paused("work_queue", entry.value)
+    ) | {
+        "set_by_hand": held.by_hand("work_queue", entry.value),
         "created": documents.instant(entry.created),
         "updated": documents.instant(entry.updated),
         "upcoming": sum(waiting.values()) - sum(due.values()),
@@ -206,7 +250,10 @@ def work_pool(ask: Ask) -> Document:
 
 def _work_pool(ask: Ask, held: _Overrides, entry: Entry[WorkPool]) -> Document:
     counts = listing.count_by_state(ask.connection, RunFilter(work_pools=(entry.value.name,), state_types=_HOLDING))
-    return documents.work_pool(ask.instance, entry.value, paused=held.paused("work_pool", entry.value)) | {
+    return documents.work_pool(
+        ask.instance, held.over("work_pool", entry.value), paused=held.paused("work_pool", entry.value)
+    ) | {
+        "set_by_hand": held.by_hand("work_pool", entry.value),
         "created": documents.instant(entry.created),
         "updated": documents.instant(entry.updated),
         "running": sum(counts.values()),

@@ -35,6 +35,7 @@ READS: dict[tuple[str, str], Read] = {
     ("GET", "/work_pools/{name}"): catalogue_reads.work_pool,
     ("POST", "/work_pools/{name}/queues/filter"): catalogue_reads.filter_queues_of_pool,
     ("GET", "/work_pools/{name}/queues/{queue}"): catalogue_reads.queue_of_pool,
+    ("GET", "/overrides"): catalogue_reads.list_overrides,
     ("POST", "/artifacts/filter"): artifact_reads.filter_artifacts,
     ("POST", "/artifacts/latest/filter"): artifact_reads.filter_latest_artifacts,
     ("GET", "/artifacts/find"): artifact_reads.find_artifact,

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from tidemill.api import documents, lookup
+from tidemill.api.asker import asker
 from tidemill.api.bodies import BadRequestError
 from tidemill.api.ports import Control
 from tidemill.core.runs import FlowRun
@@ -63,12 +64,20 @@ class _SetState(msgspec.Struct):
     force: bool = False
 
 
-class _Paused(msgspec.Struct, forbid_unknown_fields=True):
-    is_paused: bool
+class _QueuePatch(msgspec.Struct, forbid_unknown_fields=True):
+    is_paused: bool | msgspec.UnsetType = msgspec.UNSET
+    concurrency_limit: int | msgspec.UnsetType | None = msgspec.UNSET
+    priority: int | msgspec.UnsetType = msgspec.UNSET
+
+
+class _PoolPatch(msgspec.Struct, forbid_unknown_fields=True):
+    is_paused: bool | msgspec.UnsetType = msgspec.UNSET
+    concurrency_limit: int | msgspec.UnsetType | None = msgspec.UNSET
 
 
 class _DeploymentPatch(msgspec.Struct, forbid_unknown_fields=True):
-    paused: bool
+    paused: bool | msgspec.UnsetType = msgspec.UNSET
+    concurrency_limit: int | msgspec.UnsetType | None = msgspec.UNSET
 
 
 def _read(body: Any, shape: type[Any]) -> Any:
@@ -166,31 +175,69 @@ async def resume_deployment(control: Control, path: Mapping[str, str], body: Any
 
 
 async def patch_deployment(control: Control, path: Mapping[str, str], body: Any) -> Answer:
-    """Pause or resume; the rest of a deployment is the configuration's."""
+    """Pause, resume, limit; the rest of a deployment is the configuration's."""
     asked: _DeploymentPatch = _read(body, _DeploymentPatch)
-    return await _pause_deployment(control, path["id"], paused=asked.paused)
+    name = await control.store.read(lambda connection: lookup.deployment(connection, path["id"]).value.name)
+    return await _set(control, "deployment", name, asked)
 
 
 async def _pause_deployment(control: Control, text: str, *, paused: bool) -> Answer:
     name = await control.store.read(lambda connection: lookup.deployment(connection, text).value.name)
-    await (control.pause if paused else control.resume)("deployment", name)
+    await (control.pause if paused else control.resume)("deployment", name, by=asker.get())
     return Answer(204)
 
 
 async def patch_work_queue(control: Control, path: Mapping[str, str], body: Any) -> Answer:
-    """Pause or resume a queue."""
-    asked: _Paused = _read(body, _Paused)
+    """Pause, resume, limit a queue, or give it another priority."""
+    asked: _QueuePatch = _read(body, _QueuePatch)
     name = await control.store.read(lambda connection: lookup.work_queue(connection, path["id"]).value.name)
-    await (control.pause if asked.is_paused else control.resume)("work_queue", name)
-    return Answer(204)
+    return await _set(control, "work_queue", name, asked)
 
 
 async def patch_work_pool(control: Control, path: Mapping[str, str], body: Any) -> Answer:
-    """Pause or resume a pool."""
-    asked: _Paused = _read(body, _Paused)
+    """Pause, resume or limit a pool; without a limit of its own the configuration's is in force."""
+    asked: _PoolPatch = _read(body, _PoolPatch)
     name = await control.store.read(lambda connection: lookup.work_pool(connection, path["name"]).value.name)
-    await (control.pause if asked.is_paused else control.resume)("work_pool", name)
+    return await _set(control, "work_pool", name, asked)
+
+
+async def _set(control: Control, kind: str, name: str, asked: msgspec.Struct) -> Answer:
+    """Set by hand what a body names."""
+    given = {key: value for key, value in msgspec.structs.asdict(asked).items() if value is not msgspec.UNSET}
+    if not given:
+        raise BadRequestError(f"the body names nothing to set; {', '.join(asked.__struct_fields__)} can be")
+    for key, value in given.items():
+        if key in ("paused", "is_paused"):
+            await (control.pause if value else control.resume)(kind, name, by=asker.get())
+        elif value is None and kind == "work_pool":
+            await control.overrides.clear(kind, name, key, by=asker.get())
+        else:
+            await control.overrides.set(kind, name, key, value, by=asker.get())
     return Answer(204)
+
+
+class _Clear(msgspec.Struct, forbid_unknown_fields=True):
+    kind: str
+    name: str
+    key: str | None = None
+
+
+async def clear_overrides(control: Control, path: Mapping[str, str], body: Any) -> Answer:
+    """Let the configuration's own values be in force again, of one key or of all that was set by hand."""
+    asked: _Clear = _read(body, _Clear)
+    return Answer(200, {"cleared": await control.overrides.clear(asked.kind, asked.name, asked.key, by=asker.get())})
+
+
+async def drain(control: Control, path: Mapping[str, str], body: Any) -> Answer:
+    """Start nothing new from now on."""
+    control.draining.begin(asker.get())
+    return Answer(200, control.draining.document())
+
+
+async def undo_drain(control: Control, path: Mapping[str, str], body: Any) -> Answer:
+    """Start again what waits, and what comes."""
+    control.draining.undo(asker.get())
+    return Answer(200, control.draining.document())
 
 
 async def _run(control: Control, text: str) -> FlowRun:
@@ -207,4 +254,7 @@ WRITES: Mapping[tuple[str, str], Write] = {
     ("DELETE", "/flow_runs/{id}"): delete_flow_run,
     ("PATCH", "/work_queues/{id}"): patch_work_queue,
     ("PATCH", "/work_pools/{name}"): patch_work_pool,
+    ("POST", "/overrides/clear"): clear_overrides,
+    ("POST", "/drain"): drain,
+    ("DELETE", "/drain"): undo_drain,
 }
