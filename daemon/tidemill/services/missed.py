@@ -18,8 +18,9 @@ from tidemill.core.runs import FlowRun, SkippedFire, Transition
 from tidemill.core.schedules import CompiledSchedule, fires
 from tidemill.core.states import State, StateType
 from tidemill.core.transitions import enter
+from tidemill.services.entries import Entry
 from tidemill.services.orchestrator import Orchestrator
-from tidemill.services.scheduler import Entry, Scheduler
+from tidemill.services.scheduler import Scheduler
 from tidemill.store import planning
 
 # How many missed fires of one schedule are looked at one by one. Beyond that the latest are, and the rest is said to be

@@ -7,26 +7,26 @@ due, so that people see them and so that a due run starts without anything being
 
 from __future__ import annotations
 
-import hashlib
+import asyncio
 import heapq
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Container, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 
 import msgspec
-from msgspec.structs import replace
 
 from tidemill.clock import SLICE_S, Clock
 from tidemill.core.deployments import Deployment
-from tidemill.core.events import FiresSkipped, RunChanged
+from tidemill.core.events import FiresSkipped, RunChanged, RunDeleted
 from tidemill.core.runs import FlowRun, SkippedFire
-from tidemill.core.schedules import CompiledSchedule, fires, identity, jittered
+from tidemill.core.schedules import fires, identity, jittered
 from tidemill.core.states import State, StateType
 from tidemill.errors import StoreUnavailableError
 from tidemill.ids import Ids
 from tidemill.services.bus import EventBus
 from tidemill.services.catalogue import Catalogue
+from tidemill.services.entries import Entry
 from tidemill.services.orchestrator import HEAL_S
 from tidemill.services.timekeeper import Timekeeper
 from tidemill.services.wake import Wake
@@ -44,18 +44,12 @@ ALIVE_S = 30.0
 logger = logging.getLogger("tidemill.scheduler")
 
 
-class Entry:
-    """One schedule of one deployment, and how far it has been planned."""
+class Replaced(msgspec.Struct, frozen=True, kw_only=True):
+    """What a change of the configuration did to schedules and to runs that were still to come."""
 
-    __slots__ = ("ahead", "compiled", "cursor", "deployment", "key", "planned_as")
-
-    def __init__(self, deployment: Deployment, compiled: CompiledSchedule, key: str, cursor: datetime) -> None:
-        self.deployment = deployment
-        self.compiled = compiled
-        self.key = key
-        self.cursor = cursor
-        self.planned_as = digest(deployment, compiled)
-        self.ahead: list[datetime] = []  # planned fires that are still to come, in order
+    schedules: int
+    taken_back: int
+    planned: int
 
 
 class Scheduler:
@@ -87,6 +81,7 @@ class Scheduler:
         self._closed = False
         self._signed_at: float | None = None
         self._at_start = True  # the schedules that fire at the start have yet to
+        self._turn = asyncio.Lock()  # who plans, and who changes what there is to plan
         self._wake = Wake()
 
     # --- taking over the configuration ------------------------------------------------------------------------------
@@ -117,6 +112,66 @@ class Scheduler:
         await self._take_back(changed, now)
         for entry in self.entries.values():
             self._queue(entry, now)
+
+    async def take_over(self, stated: Catalogue, on_taken: Callable[[], None]) -> Replaced:
+        """Go by another configuration from now on: replace what was planned of schedules that changed, all or nothing.
+
+        What was due before stays in its queue; of two rules only one has an instant. ``on_taken`` puts the
+        configuration in force for everybody else; it is called once all is durable, and nothing is planned before it
+        returns. Raises StoreUnavailableError: then all is as it was.
+        """
+        async with self._turn:
+            now = self._timekeeper.look()
+            while self._timekeeper.held is None and self._refill and self._refill[0][0] <= now:
+                await self._plan_slice(now)  # by the old rules, what they should have planned by now
+            upcoming = stated.settings.daemon.upcoming
+            entries: dict[tuple[str, str], Entry] = {}
+            changed: list[Entry] = []
+            runs: list[FlowRun] = []
+            for number, deployment in enumerate(stated.deployments.values()):
+                if number % SLICE == SLICE - 1:
+                    await self._clock.sleep(0)
+                if stated.paused("deployment", deployment.name):
+                    continue
+                for compiled in stated.schedules(deployment):
+                    if not compiled.schedule.active:
+                        continue
+                    key = (deployment.name, identity(compiled.schedule))
+                    before = self.entries.get(key)
+                    entry = entries[key] = Entry(deployment, compiled, key[1], now)
+                    if before is not None and before.planned_as == entry.planned_as:
+                        entry.cursor, entry.ahead = before.cursor, before.ahead
+                        continue
+                    changed.append(entry)
+                    if not entry.compiled.is_reboot:
+                        runs += [self.make(entry, due) for due in self._dues(entry, now, upcoming)]
+            # As late as can be: until here the old rules had every instant.
+            cut = max(now, self._clock.now())
+            for entry in changed:
+                entry.cursor = cut
+            gone_keys = [key for key in self.entries if key not in entries]
+            replan = planning.Replan(
+                retired=(
+                    *((entry.deployment.name, entry.key, True) for entry in changed),
+                    *((*key, False) for key in gone_keys),
+                ),
+                plan=self._plan_of([run for run in runs if run.due is not None and run.due > cut], changed),
+                at=cut,
+            )
+            gone: list[RunDeleted] = []
+            made: tuple[int, ...] = ()
+            if replan.retired:
+                gone, made = await self._store.write(planning.REPLAN, replan)
+            self.entries = entries
+            on_taken()
+            self._settle(replan.plan, changed)
+            self._refill.clear()
+            for entry in entries.values():
+                self._queue(entry, cut)
+            self._bus.publish(gone)
+            self._tell_made(replan.plan.runs, set(made))
+        self._wake.set()
+        return Replaced(schedules=len(replan.retired), taken_back=len(gone), planned=len(made))
 
     async def plan_at_start(self, now: datetime) -> None:
         """Make the runs of ``@reboot`` schedules: one for each start of the daemon, once the clock is right."""
@@ -157,20 +212,22 @@ class Scheduler:
 
     async def pause(self, name: str, now: datetime) -> int:
         """Stop planning a deployment and take back its upcoming runs; return how many those were."""
-        keys = [key for key in self.entries if key[0] == name]
-        for key in keys:
-            del self.entries[key]
-        return await self._take_back(keys, now)
+        async with self._turn:
+            keys = [key for key in self.entries if key[0] == name]
+            for key in keys:
+                del self.entries[key]
+            return await self._take_back(keys, now)
 
     async def resume(self, name: str, now: datetime) -> None:
         """Plan a deployment from now on: what fell into the pause is not made up for."""
-        deployment = self._catalogue.deployments.get(name)
-        if deployment is None:
-            return
-        self._enter(deployment, now, {})
-        for entry in self.entries.values():
-            if entry.deployment.name == name:
-                self._queue(entry, now)
+        async with self._turn:
+            deployment = self._catalogue.deployments.get(name)
+            if deployment is None:
+                return
+            self._enter(deployment, now, {})
+            for entry in self.entries.values():
+                if entry.deployment.name == name:
+                    self._queue(entry, now)
         self._wake.set()
 
     # --- one pass ---------------------------------------------------------------------------------------------------
@@ -179,7 +236,8 @@ class Scheduler:
         """Plan what wants planning by now; return how many runs were made."""
         made = 0
         while self._refill and self._refill[0][0] <= now:
-            made += await self._plan_slice(now)
+            async with self._turn:
+                made += await self._plan_slice(now)
             await self._clock.sleep(0)
         return made
 
@@ -193,7 +251,7 @@ class Scheduler:
                 continue
             if not await self._make_up_unplanned(entry, now):
                 continue
-            dues = self._dues(entry, now)
+            dues = self._dues(entry, now, self._catalogue.settings.daemon.upcoming)
             if dues:
                 entries.append(entry)
                 runs.extend(self.make(entry, due) for due in dues)
@@ -230,11 +288,10 @@ class Scheduler:
         for entry in entries:
             heapq.heappush(self._refill, (now + timedelta(seconds=HEAL_S), entry.deployment.name, entry.key))
 
-    def _dues(self, entry: Entry, now: datetime) -> list[datetime]:
+    def _dues(self, entry: Entry, now: datetime, upcoming: int) -> list[datetime]:
         """Return the fires to plan now: those of the next minute, and as many as are to be seen ahead."""
-        upcoming = self._catalogue.settings.daemon.upcoming
         horizon = now + AHEAD
-        _drop_passed(entry, now)
+        entry.drop_passed(now)
         dues: list[datetime] = []
         for due in fires(entry.compiled, entry.cursor, limit=MOST_AHEAD):
             if len(entry.ahead) + len(dues) >= upcoming and due > horizon:
@@ -245,7 +302,7 @@ class Scheduler:
     def _queue(self, entry: Entry, now: datetime) -> None:
         """Note when the schedule wants planning again: as soon as fewer fires than wanted stand ahead."""
         upcoming = self._catalogue.settings.daemon.upcoming
-        _drop_passed(entry, now)
+        entry.drop_passed(now)
         when = entry.ahead[-upcoming] + REFILL_LAG if len(entry.ahead) >= upcoming else now
         if not entry.compiled.is_reboot:
             heapq.heappush(self._refill, (when, entry.deployment.name, entry.key))
@@ -276,6 +333,18 @@ class Scheduler:
         self, runs: Sequence[FlowRun], entries: Sequence[Entry], *, skipped: Sequence[SkippedFire] = ()
     ) -> int:
         """Store runs and skipped fires and advance the cursors, in one transaction; return how many runs are new."""
+        plan = self._plan_of(runs, entries, skipped)
+        made = await self._store.write(schedules.PLAN, plan)
+        self._settle(plan, entries)
+        self._tell_made(runs, set(made))
+        if skipped:
+            self._bus.publish([FiresSkipped(fire) for fire in skipped])
+        return len(made)
+
+    def _plan_of(
+        self, runs: Sequence[FlowRun], entries: Sequence[Entry], skipped: Sequence[SkippedFire] = ()
+    ) -> schedules.Plan:
+        """Return runs and skipped fires with the cursors as they are after them."""
         latest: dict[tuple[str | None, str | None], datetime] = {}
         for due, deployment, schedule in [
             *((run.due, run.deployment, run.schedule) for run in runs),
@@ -295,12 +364,13 @@ class Scheduler:
                     planned_as=entry.planned_as,
                 )
             )
-        plan = schedules.Plan(runs=tuple(runs), cursors=tuple(cursors), skipped=tuple(skipped))
-        made = await self._store.write(schedules.PLAN, plan)
-        stored = set(made)
-        for entry, cursor in zip(entries, cursors, strict=True):
+        return schedules.Plan(runs=tuple(runs), cursors=tuple(cursors), skipped=tuple(skipped))
+
+    def _settle(self, plan: schedules.Plan, entries: Sequence[Entry]) -> None:
+        """Take note of a plan that is stored."""
+        for entry, cursor in zip(entries, plan.cursors, strict=True):
             entry.cursor = cursor.last_due
-        for run in runs:
+        for run in plan.runs:
             if (
                 run.due is not None
                 and run.due > run.created
@@ -310,10 +380,9 @@ class Scheduler:
                 entry_of = self.entries.get((run.deployment, run.schedule))
                 if entry_of is not None:
                     entry_of.ahead.append(run.due)
+
+    def _tell_made(self, runs: Sequence[FlowRun], stored: Container[int]) -> None:
         self._bus.publish([RunChanged(run, (run.state,), None) for run in runs if run.seq in stored])
-        if skipped:
-            self._bus.publish([FiresSkipped(fire) for fire in skipped])
-        return len(stored)
 
     # --- running ----------------------------------------------------------------------------------------------------
 
@@ -328,11 +397,12 @@ class Scheduler:
         while not self._closed:
             now = self._timekeeper.look()
             try:
-                since = self._timekeeper.missed_since
-                if since is not None and self.make_up is not None:
-                    await self.make_up(since, self._timekeeper.missed_until)
-                    self._timekeeper.caught_up()
-                await self.plan_at_start(now)
+                async with self._turn:
+                    since = self._timekeeper.missed_since
+                    if since is not None and self.make_up is not None:
+                        await self.make_up(since, self._timekeeper.missed_until)
+                        self._timekeeper.caught_up()
+                    await self.plan_at_start(now)
             except StoreUnavailableError:
                 await self._wake.wait(HEAL_S)
                 continue
@@ -352,24 +422,3 @@ class Scheduler:
         """Plan nothing more."""
         self._closed = True
         self._wake.set()
-
-
-def _drop_passed(entry: Entry, now: datetime) -> None:
-    while entry.ahead and entry.ahead[0] <= now:
-        entry.ahead.pop(0)
-
-
-def digest(deployment: Deployment, compiled: CompiledSchedule) -> str:
-    """Return a digest of what a planned run takes from its deployment; where it changes, upcoming runs are replaced.
-
-    The schedule's content is in it too: a named schedule keeps its identity when its content changes.
-    """
-    parts = (
-        deployment.flow,
-        deployment.parameters,
-        deployment.work_pool,
-        deployment.work_queue,
-        deployment.tags,
-        replace(compiled.schedule, name=None, active=True),
-    )
-    return hashlib.blake2b(msgspec.json.encode(parts, order="sorted"), digest_size=8).hexdigest()

@@ -11,7 +11,7 @@ import msgspec
 from tidemill.clock import from_us, to_us
 from tidemill.core.events import RunDeleted
 from tidemill.core.runs import FlowRun
-from tidemill.store import runs
+from tidemill.store import runs, schedules
 from tidemill.store.ops import Op, rows, scalar
 from tidemill.store.statements import load
 
@@ -19,9 +19,19 @@ _SQL = load("planning")
 Key = tuple[str, str]  # deployment, schedule identity
 Retired = tuple[str, str, bool]  # the same, and whether the schedule is still in force
 
+
+class Replan(msgspec.Struct, frozen=True, kw_only=True):
+    """A configuration's schedules in place of another's, from ``at`` on."""
+
+    retired: tuple[Retired, ...]  # those that changed, that are new, and that are gone
+    plan: schedules.Plan  # their next runs, all due later than ``at``
+    at: datetime
+
+
 _planned = msgspec.json.Decoder(list[tuple[str, str, int]])
 _digests = msgspec.json.Decoder(list[tuple[str, str, str]])
 _upcoming = msgspec.json.Decoder(list[tuple[int, str, str]])
+_had = msgspec.json.Decoder(list[tuple[str, int]])
 
 
 def planned_as(connection: sqlite3.Connection) -> dict[Key, str]:
@@ -45,13 +55,30 @@ def planned_between(connection: sqlite3.Connection, after: datetime, until: date
 def _unplan(
     connection: sqlite3.Connection, items: Sequence[tuple[Sequence[Retired], datetime]]
 ) -> list[list[RunDeleted]]:
+    return [_take_back(connection, {"keys": rows(keys), "now": to_us(now)}) for keys, now in items]
+
+
+def _take_back(connection: sqlite3.Connection, parameters: dict[str, object]) -> list[RunDeleted]:
+    found = _upcoming.decode(str(scalar(connection, _SQL["upcoming"], parameters)))
+    runs.delete(connection, [seq for seq, _, _ in found])
+    connection.execute(_SQL["rewind"], parameters)
+    return [RunDeleted(run_id, seq, deployment) for seq, run_id, deployment in found]
+
+
+def _replan(connection: sqlite3.Connection, items: Sequence[Replan]) -> list[tuple[list[RunDeleted], tuple[int, ...]]]:
     results = []
-    for keys, now in items:
-        parameters = {"keys": rows(keys), "now": to_us(now)}
-        found = _upcoming.decode(str(scalar(connection, _SQL["upcoming"], parameters)))
-        runs.delete(connection, [seq for seq, _, _ in found])
-        connection.execute(_SQL["rewind"], parameters)
-        results.append([RunDeleted(run_id, seq, deployment) for seq, run_id, deployment in found])
+    for item in items:
+        parameters: dict[str, object] = {"keys": rows(item.retired), "now": to_us(item.at)}
+        gone = _take_back(connection, parameters)
+        # A fire that came between the decision and now has begun, or a person has decided on it: what was its
+        # schedule has had that instant, and what is its schedule now does not get it once more.
+        had = {
+            (deployment, from_us(due))
+            for deployment, due in _had.decode(str(scalar(connection, _SQL["had"], parameters)))
+        }
+        wanted = tuple(run for run in item.plan.runs if (run.deployment, run.due) not in had) if had else item.plan.runs
+        (made,) = schedules.PLAN.apply(connection, [msgspec.structs.replace(item.plan, runs=wanted)])
+        results.append((gone, made))
     return results
 
 
@@ -59,4 +86,10 @@ UNPLAN: Op[tuple[Sequence[Retired], datetime], list[RunDeleted]] = Op(name="unpl
 """Take back what these schedules planned for after an instant, cursors too; returns the runs deleted, as events.
 
 One that is no longer in force loses its digest, too: should it come back, it starts anew.
+"""
+
+REPLAN: Op[Replan, tuple[list[RunDeleted], tuple[int, ...]]] = Op(name="replan", rank=9, apply=_replan)
+"""Take back what schedules planned and plan what is in force instead, in one transaction.
+
+Returns the runs deleted, as events, and the row numbers of the runs really made.
 """

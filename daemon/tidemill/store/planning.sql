@@ -41,3 +41,13 @@ UPDATE schedule
 SET last_due = min(last_due, :now), planned_as = iif(json_extract(e.item, '$[2]'), planned_as, NULL)
 FROM e
 WHERE schedule.deployment = json_extract(e.item, '$[0]') AND schedule.identity = json_extract(e.item, '$[1]');
+
+-- Fires of these schedules that are still to come and could not be taken back: they have begun, or somebody cancelled
+-- them. A row: deployment, due.
+-- name: had
+WITH e AS MATERIALIZED (SELECT value AS item FROM json_each(:keys))
+SELECT json_group_array(json_array(schedule.deployment, run.due))
+FROM e
+CROSS JOIN schedule
+    ON schedule.deployment = json_extract(e.item, '$[0]') AND schedule.identity = json_extract(e.item, '$[1]')
+CROSS JOIN run ON run.schedule = schedule.number AND run.due > :now;
