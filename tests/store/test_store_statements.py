@@ -19,6 +19,7 @@ NAMED = [(noun, name) for noun in NOUNS for name in statements.load(noun)]
 
 # What every run, every group, every tick or every page goes through.
 HOT = {
+    "automations": {"fire", "carry", "prune", "of_automation", "times", "descent"},
     "artifacts": {"newest", "add", "prune", "latest", "version", "by_id", "versions", "of_run", "collections"},
     "daemon_log": {"add", "lines", "named", "delete"},
     "history": {"begin", "follow", "of_run"},

@@ -228,7 +228,9 @@ CREATE INDEX artifact_keyless ON artifact (created) WHERE key IS NULL;
 
 -- What the configuration last stated, secrets as references; `gone` since when it no longer does.
 CREATE TABLE catalogue (
-    kind     TEXT NOT NULL CHECK (kind IN ('deployment', 'work_queue', 'work_pool', 'concurrency_limit', 'block')),
+    kind     TEXT NOT NULL CHECK (
+        kind IN ('deployment', 'work_queue', 'work_pool', 'concurrency_limit', 'block', 'automation')
+    ),
     name     TEXT NOT NULL,
     id       TEXT NOT NULL UNIQUE CHECK (length(id) = 36),
     document TEXT NOT NULL,
@@ -260,6 +262,51 @@ CREATE TABLE variable (
     updated    INTEGER NOT NULL,
     CHECK (value IS NOT NULL OR file_value IS NOT NULL)
 ) STRICT, WITHOUT ROWID;
+
+-- What people are still to be told, by channel. `document` is core/notices.py's Waiting.
+CREATE TABLE notice (
+    number   INTEGER PRIMARY KEY,
+    id       TEXT NOT NULL UNIQUE CHECK (length(id) = 36),
+    channel  TEXT NOT NULL,
+    at       INTEGER NOT NULL,
+    document TEXT NOT NULL
+) STRICT;
+
+-- What fails and has not recovered: a deployment's name or another subject. `document` is core/incidents.py's Incident.
+CREATE TABLE incident (
+    subject  TEXT PRIMARY KEY,
+    document TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- Up to when the ends of runs have been heard by who tells people: what ended since is heard at the next start.
+CREATE TABLE heard (
+    only INTEGER PRIMARY KEY CHECK (only = 1),
+    at   INTEGER NOT NULL
+) STRICT;
+
+-- Since when an automation counts, and a digest of its condition: another one starts anew.
+CREATE TABLE automation (
+    name   TEXT PRIMARY KEY,
+    digest TEXT NOT NULL,
+    since  INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- That an automation acts on a cause, once; `finished` NULL: something of it is still to be done. `occurred` is the
+-- cause's own instant. `document` is core/automations.py's Fire.
+CREATE TABLE automation_fire (
+    number     INTEGER PRIMARY KEY,
+    automation TEXT NOT NULL,
+    cause      TEXT NOT NULL,
+    deployment TEXT,
+    occurred   INTEGER NOT NULL,
+    at         INTEGER NOT NULL,
+    finished   INTEGER,
+    document   TEXT NOT NULL
+) STRICT;
+
+CREATE UNIQUE INDEX automation_fire_once ON automation_fire (automation, cause);
+CREATE INDEX automation_fire_of ON automation_fire (automation, number);
+CREATE INDEX automation_fire_open ON automation_fire (number) WHERE finished IS NULL;
 
 -- Runs as people read them.
 CREATE VIEW flow_run AS
