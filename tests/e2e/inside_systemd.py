@@ -1,0 +1,286 @@
+"""What is done on the machine that test_e2e_systemd.py boots: each step's facts, as one JSON document.
+
+It runs as root under that machine's systemd, with nothing but the standard library.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+TIDEMILL = str(Path(sys.executable).parent / "tidemill")
+CONFIG = Path("/etc/tidemill/tidemill.toml")
+STATE = Path("/var/lib/tidemill")
+DEADLINE_S = 20.0
+SECRET = "correct-horse-battery"
+
+GOOD = """
+[daemon]
+grace_period = "10s"
+[api]
+listen = []
+
+[deployments.tick]
+command = "true"
+interval = "1s"
+
+[deployments.secret]
+command = "printf '%s' \\"$TOKEN\\" | sha256sum; echo leak: $TOKEN"
+env = { TOKEN = { credential = "api-token" } }
+
+[deployments.sandbox]
+command = "sh /etc/tidemill/sandbox.sh"
+
+[deployments.child]
+flow = "machine.py:child"
+work_pool = "process"
+memory_limit = "512MiB"
+
+[deployments.freeze]
+flow = "machine.py:freeze"
+
+[deployments.long]
+command = "sleep 7654"
+
+[deployments.slow]
+command = "sleep 2; echo it is done"
+"""
+FLOWS = '''
+import ctypes, mmap, os, time
+from tidemill import flow
+
+@flow
+def child():
+    """What a process run may do in the sandbox."""
+    try:
+        mmap.mmap(-1, 4096, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
+        jit = True
+    except OSError:
+        jit = False
+    print(f"pid {os.getpid()}, jit {jit}")
+
+@flow
+async def freeze():
+    time.sleep(3600)  # never comes to an await
+'''
+# Where the service's user may make a file, other than in places that only it sees.
+SANDBOX = """
+echo "user $(id -un) groups $(id -Gn)"
+grep -E '^(NoNewPrivs|CapEff|Seccomp|Umask):' /proc/self/status
+echo "homes $(ls -A /home /root 2>/dev/null | tr '\\n' ' ')"
+echo "others $(ls /proc | grep -c '^1$')"
+find / -xdev -type d -writable -not -path '/proc/*' 2>/dev/null | sed 's/^/writable /'
+for each in /etc/tidemill /usr/local/bin /var/log /srv /dev /run /root /home /var/lib /var/cache /opt; do
+    if : > "$each/.probe" 2>/dev/null; then echo "WROTE $each"; fi
+done
+while read -r _ _ _ _ place options _; do
+    case ",$options," in *,rw,*) echo "mount $place";; esac
+done < /proc/self/mountinfo
+true
+"""
+
+
+def run(*words: str, check: bool = False, deadline_s: float = DEADLINE_S) -> subprocess.CompletedProcess[str]:
+    """Run a command as a person would."""
+    return subprocess.run(
+        words, capture_output=True, text=True, errors="replace", check=check, timeout=deadline_s, stdin=subprocess.DEVNULL
+    )
+
+
+def tidemill(*words: str, state: Path = STATE) -> Any:
+    """Ask the daemon, or its database where it is down, and return its answer as JSON."""
+    done = run(TIDEMILL, *words, "--state-dir", str(state), "--output", "json")
+    if not done.stdout.strip():
+        raise AssertionError(f"{words}: {done.returncode} {done.stderr}")
+    return json.loads(done.stdout)
+
+
+def show(unit: str = "tidemill") -> dict[str, str]:
+    """What systemd knows of a unit."""
+    names = "ActiveState SubState StatusText MainPID NRestarts Result ExecMainStatus ExecMainCode UMask"
+    lines = run("systemctl", "show", unit, *(f"--property={name}" for name in names.split())).stdout.splitlines()
+    return dict(line.split("=", 1) for line in lines)
+
+
+def journal(*matches: str) -> list[dict[str, Any]]:
+    """Entries of the journal, oldest first."""
+    lines = run("journalctl", "--output=json", "--no-pager", "--all", *matches).stdout.splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def until(look: Callable[[], Any], what: str, deadline_s: float = DEADLINE_S) -> Any:
+    """Look again and again until something true is seen, and return it."""
+    end = time.monotonic() + deadline_s
+    while not (seen := look()):
+        if time.monotonic() > end:
+            raise AssertionError(f"not within {deadline_s:g} s: {what}")
+        time.sleep(0.05)
+    return seen
+
+
+def systemctl(*words: str) -> dict[str, Any]:
+    began = time.monotonic()
+    done = run("systemctl", *words, deadline_s=60)
+    return {"code": done.returncode, "err": done.stderr, "seconds": time.monotonic() - began}
+
+
+def state_of(run_id: str, state: Path = STATE) -> dict[str, Any]:
+    found = tidemill("flow-run", "inspect", run_id, state=state)
+    return {"type": found["state"]["type"], "name": found["state"]["name"], "message": found["state"]["message"]}
+
+
+def start_run(deployment: str, state: Path = STATE) -> str:
+    """Start a run and wait until it runs."""
+    run_id = str(tidemill("deployment", "run", deployment, state=state)["id"])
+    until(lambda: state_of(run_id, state)["type"] == "RUNNING", f"{deployment} runs")
+    return run_id
+
+
+def finished(deployment: str, state: Path = STATE) -> dict[str, Any]:
+    """Run a deployment to its end; return its state and what it printed."""
+    run_id = str(tidemill("deployment", "run", deployment, state=state)["id"])
+    final = until(
+        lambda: (found := state_of(run_id, state))["type"] in ("COMPLETED", "FAILED", "CRASHED") and found,
+        f"{deployment} ends",
+    )
+    logs = tidemill("flow-run", "logs", run_id, state=state)
+    return {"id": run_id, "state": final, "lines": [line["message"] for line in logs]}
+
+
+def ticks() -> int:
+    return len(journal("TIDEMILL_DEPLOYMENT=tick", "TIDEMILL_STATE=Completed"))
+
+
+def goes_on(what: str) -> None:
+    """Wait until the schedule has fired once more."""
+    before = ticks()
+    until(lambda: ticks() > before, what)
+
+
+# --- the steps ----------------------------------------------------------------------------------------------------------
+
+
+def installed() -> dict[str, Any]:
+    (CONFIG.parent / "flows").mkdir(parents=True)
+    CONFIG.write_text(GOOD)
+    (CONFIG.parent / "flows" / "machine.py").write_text(FLOWS)
+    (CONFIG.parent / "sandbox.sh").write_text(SANDBOX)
+    credentials = CONFIG.parent / "credentials"
+    credentials.mkdir(mode=0o700)
+    (credentials / "api-token").write_text(SECRET + "\n")
+    (credentials / "api-token").chmod(0o600)
+    first = run(TIDEMILL, "systemd", "install")
+    again = run(TIDEMILL, "systemd", "install")
+    unit = "/etc/systemd/system/tidemill.service"
+    verified = run("systemd-analyze", "verify", "--man=no", unit)
+    systemctl("daemon-reload")
+    security = run("systemd-analyze", "security", "--no-pager", "tidemill.service").stdout
+    exposure = re.search(r"Overall exposure level for \S+: ([0-9.]+)", security)
+    return {
+        "code": first.returncode,
+        "out": first.stdout,
+        "err": first.stderr,
+        "again": again.stdout,
+        "verify": verified.stderr,
+        "exposure": float(exposure[1]) if exposure else None,
+    }
+
+
+def started() -> dict[str, Any]:
+    done = systemctl("enable", "--now", "tidemill")
+    ready = show()
+    until(lambda: ticks() >= 2, "the schedule has fired")
+    return {
+        **done,
+        "ready": ready,
+        "status_text": until(lambda: "tick" in (text := show()["StatusText"]) and text, "the status names what is next"),
+        "entries": journal("TIDEMILL_DEPLOYMENT=tick"),
+        "unit": journal("--unit=tidemill"),
+        "shown": run("journalctl", "--unit=tidemill", "--no-pager", "--output=cat").stdout.splitlines(),
+        "due": [each["expected_start_time"] for each in tidemill("flow-run", "ls", "--deployment", "tick")],
+    }
+
+
+def told_secrets() -> dict[str, Any]:
+    done = finished("secret")
+    text = json.dumps(journal("--unit=tidemill"))
+    return {**done, "in_journal": SECRET in text, "masked": any("leak:" in str(e.get("MESSAGE")) for e in journal("--unit=tidemill"))}
+
+
+def confined() -> dict[str, Any]:
+    return {"sandbox": finished("sandbox"), "child": finished("child")}
+
+
+def stopped() -> dict[str, Any]:
+    run_id = start_run("slow")
+    done = systemctl("stop", "tidemill")
+    return {**done, "after": show(), "run": state_of(run_id), "waiting": journal("--unit=tidemill", "TIDEMILL_EVENT=daemon-stopped")}
+
+
+def killed() -> dict[str, Any]:
+    systemctl("start", "tidemill")
+    run_id = start_run("long")
+    before = show()
+    run("kill", "-9", before["MainPID"], check=True)
+    until(lambda: show()["ActiveState"] == "active" and show()["MainPID"] != before["MainPID"], "it is started again")
+    left = run("pgrep", "-f", "sleep 7654").stdout.split()
+    goes_on("the schedule goes on")
+    return {"before": before, "after": show(), "run": state_of(run_id), "left": left}
+
+
+def frozen() -> dict[str, Any]:
+    drop_in = Path("/etc/systemd/system/tidemill.service.d/watchdog.conf")
+    drop_in.parent.mkdir(exist_ok=True)
+    drop_in.write_text("[Service]\nWatchdogSec=2s\n")
+    systemctl("daemon-reload")
+    systemctl("restart", "tidemill")
+    before = show()
+    time.sleep(3)  # longer than the watchdog's time: a daemon that is well is left alone
+    well = show()
+    run_id = start_run("freeze")
+    until(lambda: show()["NRestarts"] != well["NRestarts"] and show()["ActiveState"] == "active", "it is started again")
+    goes_on("the schedule goes on")
+    drop_in.unlink()
+    systemctl("daemon-reload")
+    return {
+        "before": before,
+        "well": well,
+        "after": show(),
+        "run": state_of(run_id),
+        "shown": run("journalctl", "--unit=tidemill", "--no-pager", "--output=cat").stdout.splitlines(),
+    }
+
+
+def broken_from_the_start() -> dict[str, Any]:
+    (CONFIG.parent / "broken.toml").write_text("[deployments.tick]\ncomand = 'true'\n")
+    done = systemctl("start", "tidemill@broken")
+    time.sleep(2.5)  # longer than RestartSec: were it started again, it would be seen
+    return {**done, "after": show("tidemill@broken"), "shown": [e["MESSAGE"] for e in journal("--unit=tidemill@broken")]}
+
+
+STEPS = (installed, started, told_secrets, confined, stopped, killed, frozen, broken_from_the_start)
+
+
+def main(out: Path) -> None:
+    """Take every step; a step that fails is told, and the later ones are taken all the same."""
+    seen: dict[str, Any] = {}
+    for step in STEPS:
+        began = time.monotonic()
+        try:
+            seen[step.__name__] = step()
+        except BaseException:
+            seen[step.__name__] = {"failed": traceback.format_exc()}
+        seen[step.__name__]["took_s"] = round(time.monotonic() - began, 2)
+        (out / "seen.json").write_text(json.dumps(seen, indent=1))
+    (out / "journal").write_text(run("journalctl", "--no-pager", "--output=short-precise").stdout)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
