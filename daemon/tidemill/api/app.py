@@ -16,7 +16,19 @@ from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from tidemill import __version__
-from tidemill.api import bodies, database, gate, limit_reads, lookup, reads, sample, script_runs, streams, writes
+from tidemill.api import (
+    bodies,
+    database,
+    gate,
+    limit_reads,
+    lookup,
+    metrics,
+    reads,
+    sample,
+    script_runs,
+    streams,
+    writes,
+)
 from tidemill.api.asker import asker, name_of
 from tidemill.api.bodies import BadRequestError
 from tidemill.api.ports import Control
@@ -70,6 +82,7 @@ def routes(control: Control, *, stop: asyncio.Event, source: random.Random) -> l
     ]
     found = [Route(PREFIX + path, _handler(call), methods=[method]) for method, path, call in table]
     found.append(Route("/sample/activity", _handler(_activity(control, source)), methods=["GET"]))
+    found.append(Route("/metrics", _handler(_metrics(control)), methods=["GET"]))
     return found
 
 
@@ -232,6 +245,16 @@ def _events(control: Control, stop: asyncio.Event) -> Handler:
         return streams.EventStream(lambda ending: streams.events(control, ending, wanted, task_runs=task_runs), stop)
 
     return call
+
+def _metrics(control: Control) -> Handler:
+    async def call(request: Request) -> Response:
+        body, content_type = await metrics.text(control, request.headers.get("accept", ""))
+        response = Response(body, headers={"content-type": content_type})
+        response.raw_headers.extend(gate.SAFETY)
+        return response
+
+    return call
+
 
 
 def _log_stream(control: Control, stop: asyncio.Event) -> Handler:

@@ -79,6 +79,12 @@ class Scripts(Protocol):
     async def end(self, run_id: str, said: ScriptEnds) -> FlowRun: ...
 
 
+class Metrics(Protocol):
+    """What Prometheus is told."""
+
+    async def collect(self) -> dict[str, list[Any]]: ...
+
+
 class Upkeep(Protocol):
     """The database beside its runs."""
 
@@ -161,3 +167,6 @@ class Control(Protocol):
 
     @property
     def upkeep(self) -> Upkeep: ...
+
+    @property
+    def metrics(self) -> Metrics: ...

@@ -132,6 +132,7 @@ class Assembly:
         try:
             return Cgroups(root)
         except OSError as error:
+        house.metrics.lag = self._lag
             logger.warning("%s was delegated and cannot be used, so runs have no cgroup of their own: %s", root, error)
             return None
 

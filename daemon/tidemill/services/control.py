@@ -18,6 +18,8 @@ from tidemill.ids import Ids
 from tidemill.services.bus import EventBus
 from tidemill.services.catalogue import Catalogue
 from tidemill.services.draining import Draining
+from tidemill.services.metrics import Metrics
+from tidemill.services.notices import Notices
 from tidemill.services.orchestrator import Orchestrator
 from tidemill.services.overrides import BY, Overrides
 from tidemill.services.pauses import Pauses
@@ -67,6 +69,8 @@ class Control:
         self.overrides = overrides
         self.draining = draining
         self.upkeep: Upkeep
+        self.metrics: Metrics
+        self.notices: Notices
         # Asks the code of a run that no worker carries to end; False: it is not reached.
         self.cancel_elsewhere: Callable[[FlowRun, str], bool] = lambda run, reason: False
 

@@ -29,6 +29,7 @@ from tidemill.services.control import Control
 from tidemill.services.dispatcher import Dispatcher
 from tidemill.services.draining import Draining
 from tidemill.services.lateness import Lateness
+from tidemill.services.metrics import Metrics
 from tidemill.services.missed import MissedFires
 from tidemill.services.orchestrator import HEAL_S, Orchestrator
 from tidemill.services.overrides import Overrides
@@ -131,6 +132,15 @@ class House:
         self.pauses = Pauses(self.orchestrator)
         self.waits = Waits(self.orchestrator, self.bus)
         self.scripts = Scripts(
+        self.metrics = Metrics(
+            store=store,
+            catalogue=catalogue,
+            dispatcher=self.dispatcher,
+            workers=self.workers,
+            status=self.status,
+            clock=clock,
+            bus=self.bus,
+        )
             orchestrator=self.orchestrator,
             clock=clock,
             ids=ids,
@@ -163,6 +173,8 @@ class House:
         self.answers = Answers(
             store=store,
             catalogue=catalogue,
+        self.control.metrics = self.metrics
+        self.control.notices = self.notices
             clock=clock,
             control=self.control,
             slots=self.slots,

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from tidemill.clock import Clock
+from tidemill.core.histograms import Histogram
 from tidemill.errors import DatabaseError, StoreUnavailableError, TidemillError
 from tidemill.store.connections import FileWatch
 from tidemill.store.doors import Door
@@ -33,6 +34,7 @@ GROUP_LOGS = 4000  # lines in one commit, beside the changes
 SHARED_FROM = 50  # waiting changes from which on a group takes only half of them
 BACKLOG_ITEMS = 20_000  # waiting changes; beyond it, writers wait, and beyond twice as many they are refused
 BACKLOG_LOGS = 50_000  # waiting lines; beyond it, lines are dropped
+COMMIT_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5)  # bounds of the histogram
 COMPLAIN_S = 60.0  # how often one kind of trouble is logged
 LOCKED_TRIES = 3  # tries before another process's lock is called trouble; each waits some itself
 LOCKED_S = (0.02, 1.0)  # first and longest wait for another process's lock
@@ -47,6 +49,7 @@ class Stats(msgspec.Struct, kw_only=True):
     items: int = 0
     largest_group: int = 0
     commit_s: float = 0.0  # in the database's thread
+    commits: Histogram = msgspec.field(default_factory=lambda: Histogram(COMMIT_S))  # the same, one by one
     failed: int = 0  # changes refused for their own fault
     unavailable: int = 0  # groups that could not be written
     dropped: int = 0  # posted changes given up
@@ -236,7 +239,9 @@ class Writer:
         """Commit a group, in the database's thread."""
         started = self._clock.monotonic()
         trouble = group.commit(connection, self._watch.look)
-        self.stats.commit_s += self._clock.monotonic() - started
+        spent = self._clock.monotonic() - started
+        self.stats.commit_s += spent
+        self.stats.commits.observe(spent)
         return trouble
 
     # -- what became of a group --------------------------------------------------------------------------------------
