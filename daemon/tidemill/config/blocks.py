@@ -6,9 +6,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from tidemill.config.block_keys import BLOCKS
-from tidemill.config.deployments import Secrets
 from tidemill.config.faults import Faults, Wrong, did_you_mean, show
-from tidemill.config.secrets import SecretError, looks_like_password, plain_values, resolve_secret, take_references_in
+from tidemill.config.secrets import (
+    SecretError,
+    Secrets,
+    looks_like_password,
+    plain_values,
+    resolve_secret,
+    take_references_in,
+)
 from tidemill.config.tables import Entry, read_keys
 from tidemill.core.blocks import Block, BlockType
 

@@ -10,10 +10,11 @@ from typing import Any, NamedTuple
 from tidemill.config.faults import Faults, Wrong, did_you_mean, show
 from tidemill.config.keys import DEPLOYMENT, NEVER_OVERRIDABLE, SCHEDULE, SOURCES
 from tidemill.config.kinds import json_value
+from tidemill.config.notify import take_ping
 from tidemill.config.pools import take_process
 from tidemill.config.positions import KeyPath
 from tidemill.config.schedules import read_schedules
-from tidemill.config.secrets import SecretError, plain_secrets, resolve_secret, take_references
+from tidemill.config.secrets import SecretError, Secrets, plain_secrets, resolve_secret, take_references
 from tidemill.config.settings import DaemonSettings
 from tidemill.config.tables import Entry, read_keys
 from tidemill.core.builtins import BUILTIN_PARAMETERS, SHORT_FORMS
@@ -37,18 +38,6 @@ _RETRY: Mapping[str, str] = {
     "retry_after_max": "cap",
 }
 _DEFAULTS_OF_DAEMON = ("catch_up", "catch_up_window", "late_after")
-
-
-class Secrets(NamedTuple):
-    """Where secrets are looked up, and whether a missing one is a fault or (``lenient``) a warning."""
-
-    environ: Mapping[str, str]
-    lenient: bool
-
-    @property
-    def credentials_dir(self) -> Path | None:
-        folder = self.environ.get("CREDENTIALS_DIRECTORY")
-        return Path(folder) if folder else None
 
 
 class Read(NamedTuple):
@@ -83,6 +72,7 @@ def read_deployment(name: str, entry: Entry, daemon: DaemonSettings, secrets: Se
     overridable = _overridable(entry, flow, values.pop("overridable", None), faults)
     retry = {field: values.pop(key) for key, field in _RETRY.items() if key in values}
     pool, queue = values.pop("work_pool", None), values.pop("work_queue", None)
+    ping = take_ping(entry, values, secrets, faults)
     take_process(entry, values, faults)
     for key in _DEFAULTS_OF_DAEMON:
         values.setdefault(key, getattr(daemon, key))
@@ -93,6 +83,7 @@ def read_deployment(name: str, entry: Entry, daemon: DaemonSettings, secrets: Se
         overridable=overridable,
         schedules=tuple(compiled.schedule for compiled in schedules),
         retry=RetryPolicy(**retry) if "retries" in retry else None,
+        ping=ping,
         **values,
     )
     _warn_of_no_effect(entry, deployment, faults)

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from tidemill.config import dask_kinds, kinds
+from tidemill.config import dask_kinds, kinds, notify_kinds
 from tidemill.config.kinds import Kind
 from tidemill.config.settings import LogFormat, LogLevel
 from tidemill.core.builtins import SHORT_FORMS
@@ -96,6 +96,20 @@ DAEMON = _keys(
         default='"15s"',
         unit="duration",
         help="how long a due run may wait before it is called Late; where a deployment is silent",
+    ),
+    Key(
+        name="ping",
+        kind=notify_kinds.ping(),
+        example='"https://hc-ping.com/…"',
+        help="a dead man's switch elsewhere: told that the daemon is well, or what it fails by; a URL, to which /fail is "
+        "added, or { success = …, fail = … }; each may be a secret's reference",
+    ),
+    Key(
+        name="ping_interval",
+        kind=notify_kinds.ping_interval(),
+        default='"1m"',
+        unit="duration",
+        help="how often it is told",
     ),
 )
 
@@ -391,6 +405,19 @@ DEPLOYMENT = _keys(
         unit="duration",
         help="absent: [daemon] late_after",
     ),
+    Key(
+        name="notify",
+        kind=notify_kinds.channels(),
+        example='"pager"',
+        help="who hears of it: a [notify] channel or a list of them; false: nobody; absent: the default channel",
+    ),
+    Key(
+        name="ping",
+        kind=notify_kinds.ping(),
+        example='"https://hc-ping.com/…"',
+        help="a dead man's switch elsewhere: told of a run's start, success and failure; a URL, to which /start and "
+        "/fail are added, or { start = …, success = …, fail = … }; each may be a secret's reference",
+    ),
     *PROCESS.values(),
 )
 
@@ -557,8 +584,8 @@ TAG_LIMIT = Key(
 
 # Tables that stand once.
 SINGLE: Mapping[str, Keys] = {"daemon": DAEMON, "api": API, "retention": RETENTION, "log": LOG}
-# Tables of tables by name. The keys of blocks go by their type: block_keys.py.
-NAMED = ("deployments", "work_queues", "work_pools", "concurrency_limits", "blocks")
+# Tables of tables by name. The keys of blocks and notify channels go by their type: block_keys.py, notify_keys.py.
+NAMED = ("deployments", "work_queues", "work_pools", "concurrency_limits", "blocks", "notify")
 # Tables of values by name.
 VALUES: Mapping[str, Key] = {"variables": VARIABLE, "tag_limits": TAG_LIMIT}
 TABLES = (*SINGLE, *NAMED, *VALUES)

@@ -12,12 +12,14 @@ from types import MappingProxyType
 from typing import Any
 
 from tidemill.config.blocks import read_block
-from tidemill.config.deployments import Secrets, read_deployment
+from tidemill.config.deployments import read_deployment
 from tidemill.config.documents import Document, key_path
 from tidemill.config.faults import Faults, Wrong
 from tidemill.config.files import Sources, gather
 from tidemill.config.keys import API, CONCURRENCY_LIMIT, DAEMON, LOG, RETENTION, VALUES, Keys
+from tidemill.config.notify import read_channel, settle_channels, take_ping
 from tidemill.config.queues import read_lines
+from tidemill.config.secrets import Secrets
 from tidemill.config.settings import ApiSettings, DaemonSettings, LogSettings, RetentionSettings, Settings
 from tidemill.config.tables import Tables, read_keys
 from tidemill.config.timezone import machine_zone
@@ -134,22 +136,26 @@ def build(sources: Sources, *, environ: Mapping[str, str], faults: Faults, lenie
     tables.merge(parsed, faults)
     # Of a file that did not parse nothing is known, so nothing is said of names that might be in it.
     unsure = faults if sources.complete else Faults()
-    daemon = _daemon(tables, parsed[0][0], environ, faults)
+    secrets = Secrets(environ, lenient_secrets)
+    daemon = _daemon(tables, parsed[0][0], secrets, faults)
     api = ApiSettings(**_single(tables, "api", API, faults))
     _warn_of_open_api(tables, api, faults)
-    secrets = Secrets(environ, lenient_secrets)
     reads = [
         read
         for name, entry in tables.named["deployments"].items()
         if (read := read_deployment(name, entry, daemon, secrets, faults)) is not None
     ]
     lines = read_lines(tables, reads, unsure)
+    deployments = {
+        name: settle_channels(tables.named["deployments"][name], each, tables.named["notify"], unsure)
+        for name, each in lines.deployments.items()
+    }
     settings = Settings(
         daemon=daemon,
         api=api,
         retention=RetentionSettings(**_single(tables, "retention", RETENTION, faults)),
         log=LogSettings(**_single(tables, "log", LOG, faults)),
-        deployments=MappingProxyType(lines.deployments),
+        deployments=MappingProxyType(deployments),
         work_queues=MappingProxyType(lines.work_queues),
         work_pools=MappingProxyType(lines.work_pools),
         variables=MappingProxyType(_values(tables, "variables", faults)),
@@ -160,6 +166,13 @@ def build(sources: Sources, *, environ: Mapping[str, str], faults: Faults, lenie
                 name: block
                 for name, entry in tables.named["blocks"].items()
                 if (block := read_block(name, entry, secrets, faults)) is not None
+            }
+        ),
+        notify=MappingProxyType(
+            {
+                name: channel
+                for name, entry in tables.named["notify"].items()
+                if (channel := read_channel(name, entry, secrets, faults)) is not None
             }
         ),
     )
@@ -182,11 +195,13 @@ def _single(tables: Tables, table: str, keys: Keys, faults: Faults) -> dict[str,
     return {} if entry is None else read_keys(entry, keys, faults)
 
 
-def _daemon(tables: Tables, main: Document, environ: Mapping[str, str], faults: Faults) -> DaemonSettings:
+def _daemon(tables: Tables, main: Document, secrets: Secrets, faults: Faults) -> DaemonSettings:
     values = _single(tables, "daemon", DAEMON, faults)
+    if "ping" in values:
+        values["ping"] = take_ping(tables.single["daemon"], values, secrets, faults)
     values.setdefault("flows", main.folder / "flows")
     if "timezone" not in values:
-        values["timezone"] = machine_zone(environ)
+        values["timezone"] = machine_zone(secrets.environ)
     return DaemonSettings(**values)
 
 

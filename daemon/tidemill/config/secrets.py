@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from tidemill.config.faults import Wrong, show
@@ -38,6 +38,18 @@ class SecretError(TidemillError):
         super().__init__(f"{problem}; {remedy}")
         self.problem = problem
         self.remedy = remedy
+
+
+class Secrets(NamedTuple):
+    """Where secrets are looked up, and whether a missing one is a fault or (``lenient``) a warning."""
+
+    environ: Mapping[str, str]
+    lenient: bool
+
+    @property
+    def credentials_dir(self) -> Path | None:
+        folder = self.environ.get("CREDENTIALS_DIRECTORY")
+        return Path(folder) if folder else None
 
 
 def resolve_secret(ref: SecretRef, environ: Mapping[str, str], credentials_dir: Path | None) -> str:

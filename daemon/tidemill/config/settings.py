@@ -12,7 +12,8 @@ from typing import Any
 import msgspec
 
 from tidemill.core.blocks import Block
-from tidemill.core.deployments import CatchUp, Deployment, WorkPool, WorkQueue
+from tidemill.core.channels import Channel
+from tidemill.core.deployments import CatchUp, Deployment, Ping, WorkPool, WorkQueue
 from tidemill.core.slots import SlotLimit
 
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
@@ -44,6 +45,8 @@ class DaemonSettings(msgspec.Struct, frozen=True, kw_only=True):
     catch_up: CatchUp = CatchUp.LATEST
     catch_up_window: timedelta = timedelta(days=1)
     late_after: timedelta = timedelta(seconds=15)
+    ping: Ping | None = None  # who is told outside that the daemon is well
+    ping_interval: timedelta = timedelta(minutes=1)
 
 
 class ApiSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -87,3 +90,4 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     tag_limits: Mapping[str, int] = _NOTHING  # tag -> runs at a time; and, counted apart, task runs at a time
     concurrency_limits: Mapping[str, SlotLimit] = _NOTHING
     blocks: Mapping[str, Block] = _NOTHING
+    notify: Mapping[str, Channel] = _NOTHING  # who is told

@@ -51,6 +51,15 @@ class SecretRef(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, f
     file: str | None = None
 
 
+class Ping(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a dead man's switch is told that something began, went well or failed. None: it is not told of that."""
+
+    start: str | SecretRef | None = None
+    success: str | SecretRef | None = None
+    fail: str | SecretRef | None = None
+    base: str | SecretRef | None = None  # instead of the three: they are BASE/start, BASE and BASE/fail
+
+
 class PoolType(enum.StrEnum):
     INLINE = "inline"  # the daemon's own event loop; sync code in a thread
     PROCESS = "process"  # one child process a run
@@ -90,6 +99,8 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
     version: str | None = None
     python: str | None = None  # process pools: the interpreter's path; None: tidemill's own
     limits: Limits = Limits()  # process pools: the pool's, where the deployment names none
+    notify: tuple[str, ...] | None = None  # channels that hear of it; None: the default one; empty: nobody
+    ping: Ping | None = None  # who is told outside that it began and how it ended
 
 
 class WorkQueue(msgspec.Struct, frozen=True, kw_only=True):

@@ -23,6 +23,7 @@ from tidemill.runners.inline import InlineRunner
 from tidemill.runners.lag import LagMonitor
 from tidemill.runners.process import ProcessRunner
 from tidemill.runners.threads import PoolThreads
+from tidemill.services.carriers import Carriers
 from tidemill.services.catalogue import Catalogue
 from tidemill.services.fitness import ParameterCheck, entrypoint_fitness
 from tidemill.services.house import House
@@ -31,6 +32,8 @@ from tidemill.services.recorder import RecorderHouse
 from tidemill.store import Store, catalogue, instance
 from tidemill.telemetry.logs import EventLog
 from tidemill.telemetry.redaction import Redactor
+
+NOTIFY_THREADS = 4  # for mail programs and servers
 
 logger = logging.getLogger("tidemill")
 
@@ -109,6 +112,14 @@ class Assembly:
             end_orphans=Orphans(store=store, clock=self._clock).end,
             document=lambda run: documents.flow_run(store.instance_id, run, self._clock.now()),
             script_recorder=recorders.outside,
+            outside=Carriers(
+                reveal=recorders.reveal,
+                redact=self._redactor.value,
+                threads=PoolThreads(NOTIFY_THREADS),
+                clock=self._clock,
+                host=socket.gethostname() or "localhost",
+                environ=self._environ,
+            ),
         )
         recorders.answering = house.answers
         house.bus.listen(self._log.write)
@@ -121,6 +132,7 @@ class Assembly:
         status.addresses = [_address(each) for each in self._sockets]
         status.dropped_lines = lambda: self._log.dropped
         status.lag = self._lag.problems
+        house.metrics.lag = self._lag
         return house
 
     @cached_property
@@ -132,7 +144,6 @@ class Assembly:
         try:
             return Cgroups(root)
         except OSError as error:
-        house.metrics.lag = self._lag
             logger.warning("%s was delegated and cannot be used, so runs have no cgroup of their own: %s", root, error)
             return None
 

@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 
 from tidemill.clock import SLICE_S, Clock
+from tidemill.config.settings import Settings
 from tidemill.core.deployments import Deployment, WorkPool
 from tidemill.core.ports import Runner
 from tidemill.core.runs import FlowRun
@@ -31,7 +32,9 @@ from tidemill.services.draining import Draining
 from tidemill.services.lateness import Lateness
 from tidemill.services.metrics import Metrics
 from tidemill.services.missed import MissedFires
+from tidemill.services.notices import Notices
 from tidemill.services.orchestrator import HEAL_S, Orchestrator
+from tidemill.services.outside import Nobody, Outside
 from tidemill.services.overrides import Overrides
 from tidemill.services.pauses import Pauses
 from tidemill.services.recorder import DaemonRecorder
@@ -46,6 +49,7 @@ from tidemill.services.timekeeper import Timekeeper
 from tidemill.services.upkeep import Upkeep
 from tidemill.services.waits import Waits
 from tidemill.services.worker import RunRecorder, Worker
+from tidemill.services.workforce import Workforce
 from tidemill.store import Store, instance, variables
 
 # How long a stop waits for a database that cannot be written before it leaves the rest to the next start.
@@ -72,12 +76,14 @@ class House:
         slice_s: float = SLICE_S,
         document: Callable[[FlowRun], dict[str, Any]] = msgspec.to_builtins,
         script_recorder: Callable[[FlowRun], DaemonRecorder] | None = None,
+        outside: Outside | None = None,
     ) -> None:
         self.store = store
         self.catalogue = catalogue
         self.clock = clock
         self.bus = EventBus()
         self.last_alive = last_alive
+        self.notices = Notices(store=store, catalogue=catalogue, clock=clock, ids=ids, outside=outside or Nobody())
         self._end_orphans = end_orphans
         owner = ids.new(clock.now())
         self.timekeeper = Timekeeper(clock, last_alive=last_alive)
@@ -107,18 +113,21 @@ class House:
             slice_s=slice_s,
         )
         self.janitor = Janitor(store=store, catalogue=catalogue, clock=clock)
-        self.workers = {
-            pool.name: Worker(
+        self.workforce = Workforce(
+            catalogue,
+            worker=lambda pool, carrier: Worker(
                 pool=pool,
-                runner=runner(pool),
+                runner=carrier,
                 dispatcher=self.dispatcher,
                 orchestrator=self.orchestrator,
                 catalogue=catalogue,
                 recorder=recorder,
+                attempt_ended=self._attempt_ended,
                 clock=clock,
-            )
-            for pool in catalogue.pools.values()
-        }
+            ),
+            runner=runner,
+        )
+        self.workers = self.workforce.workers
         self.status = Status(
             store=store,
             catalogue=catalogue,
@@ -128,10 +137,6 @@ class House:
             clock=clock,
             owner=owner,
         )
-        self.slots = SlotKeeper(catalogue)
-        self.pauses = Pauses(self.orchestrator)
-        self.waits = Waits(self.orchestrator, self.bus)
-        self.scripts = Scripts(
         self.metrics = Metrics(
             store=store,
             catalogue=catalogue,
@@ -141,6 +146,10 @@ class House:
             clock=clock,
             bus=self.bus,
         )
+        self.slots = SlotKeeper(catalogue)
+        self.pauses = Pauses(self.orchestrator)
+        self.waits = Waits(self.orchestrator, self.bus)
+        self.scripts = Scripts(
             orchestrator=self.orchestrator,
             clock=clock,
             ids=ids,
@@ -169,12 +178,12 @@ class House:
             overrides=self.overrides,
             draining=self.draining,
         )
+        self.control.metrics = self.metrics
+        self.control.notices = self.notices
         self.control.upkeep = Upkeep(janitor=self.janitor, catalogue=catalogue, store=store, clock=clock)
         self.answers = Answers(
             store=store,
             catalogue=catalogue,
-        self.control.metrics = self.metrics
-        self.control.notices = self.notices
             clock=clock,
             control=self.control,
             slots=self.slots,
@@ -185,8 +194,7 @@ class House:
         )
         self.overrides.pool_grew = lambda name: self.workers[name].staff() if name in self.workers else None
         self.control.cancel_elsewhere = self.scripts.cancel
-        for worker in self.workers.values():
-            worker.attempt_ended = self._attempt_ended
+        catalogue.on_replaced.append(self._limits_replaced)
         store.on_commit = self.bus.publish
         self.bus.listen(self.dispatcher.hear)
         self.dispatcher.overdue = self.lateness.watch
@@ -202,6 +210,7 @@ class House:
     async def recover(self) -> Recovered:
         """Deal with what an earlier daemon left, and with what was missed since; before anything new starts."""
         now = self.clock.now()
+        await self.notices.load()
         recovered = await recover(
             self.orchestrator,
             self.catalogue,
@@ -241,13 +250,14 @@ class House:
             self.workers[run.work_pool].adopt(run, recorder)
         self._elsewhere.clear()
         services: dict[str, Any] = {
+            "workers": self.workforce.run(),
             "dispatcher": self.dispatcher.run(),
             "scheduler": self.scheduler.run(),
             "lateness": self.lateness.run(),
+            "notices": self.notices.run(),
         }
         if housekeeping:
             services["janitor"] = self.janitor.run()
-        services.update({f"worker {name}": worker.run() for name, worker in self.workers.items()})
         self._tasks = {name: asyncio.create_task(each, name=name) for name, each in services.items()}
 
     async def failed(self) -> BaseException:
@@ -286,7 +296,8 @@ class House:
             task.cancel()
         await asyncio.gather(*self._tasks.values(), hurried, *self._cancelling, return_exceptions=True)
         for worker in self.workers.values():
-            await worker.runner.aclose()
+            await worker.aclose()
+        await self.notices.aclose()
         if self.store.degraded is None and not self.timekeeper.held:
             with contextlib.suppress(TidemillError):  # the next start makes up for a little more than was missed
                 await self.store.write(instance.LAST_ALIVE, self.clock.now())
@@ -310,6 +321,11 @@ class House:
             ", ".join(names[:10]),
             self.store.degraded,
         )
+
+    def _limits_replaced(self, before: Settings, after: Settings) -> None:
+        self.slots.relimit()
+        self.dispatcher.relimit()
+        self.dispatcher.wake()
 
     def _attempt_ended(self, run_id: str, attempt: int) -> None:
         self.slots.end((run_id, attempt))

@@ -1,0 +1,147 @@
+"""Writing messages: a notice and what the database knows of it become what a channel is handed."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from datetime import datetime
+
+import tidemill
+from tidemill.clock import Clock
+from tidemill.core.channels import Channel
+from tidemill.core.messages import FAILURES, IN_FULL, LINES, LISTED, SHORT, Place, Text, Told, compose, document
+from tidemill.core.notices import Message, Notice, NoticeKind, Waiting
+from tidemill.core.schedules import fires
+from tidemill.core.zones import zone
+from tidemill.errors import TidemillError
+from tidemill.ids import Ids
+from tidemill.services.catalogue import Catalogue
+from tidemill.services.outside import Outside
+from tidemill.store import Store, logs
+from tidemill.store import notices as stored
+from tidemill.store import runs as stored_runs
+
+LONGEST_LINE = 500
+MOST_FACTS = LISTED  # notices of one message that the database is asked about
+
+
+class Writer:
+    """Writes the messages of all channels."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        catalogue: Catalogue,
+        clock: Clock,
+        ids: Ids,
+        outside: Outside,
+    ) -> None:
+        self._store = store
+        self._catalogue = catalogue
+        self._clock = clock
+        self._ids = ids
+        self._host = outside.host
+        self._redact = outside.redact
+
+    async def write(self, channel: Channel, items: Sequence[Waiting], lost: int = 0) -> Message:
+        """Return one message that tells all of the items."""
+        told = []
+        for number, item in enumerate(items):
+            told.append(await self._told(item.notice, output=len(items) <= IN_FULL, ask=number < MOST_FACTS))
+        return self._message(items[0].id, told, compose(told, self._place(), lost=lost))
+
+    async def test(self, channel: Channel) -> Message:
+        """Return a message that shows that a channel works."""
+        now = self._clock.now()
+        heard = ", ".join(sorted(channel.hears)) if channel.hears is not None else "everything"
+        notice = Notice(
+            kind=NoticeKind.TEST,
+            subject=f"tidemill can reach you from {self._host}",
+            lines=(
+                f'This is a test of notify channel "{channel.name}" ({channel.type}), which hears of {heard}.',
+                "Nothing is wrong. When something is, this is where you will read of it.",
+            ),
+            at=now,
+        )
+        told = [Told(notice=notice)]
+        return self._message(self._ids.new(now), told, compose(told, self._place()))
+
+    def _place(self) -> Place:
+        return Place(host=self._host, zone=zone(self._catalogue.settings.daemon.timezone), now=self._clock.now())
+
+    def _message(self, id_: str, told: Sequence[Told], found: Text) -> Message:
+        now = self._clock.now()
+        notices = [document(each) for each in told[:LISTED]]
+        first = notices[0]
+        text = self._redact(found.text)
+        whole = {
+            "id": id_,
+            "source": f"tidemill {tidemill.__version__}",
+            "host": self._host,
+            "instance_id": self._catalogue.instance,
+            "at": now.isoformat().replace("+00:00", "Z"),
+            "kind": first["kind"] if len(told) == 1 else "several",
+            "subject": found.subject,
+            "text": found.text,
+            "short": found.text if len(found.text) <= SHORT else f"{found.text[: SHORT - 1]}…",
+            "deployment": first["deployment"],
+            "run": first["run"]["id"] if first["run"] else None,
+            "reason": first["reason"],
+            "count": len(told),
+            "notices": notices,
+        }
+        return Message(id=id_, at=now, subject=self._redact(found.subject), text=text, document=self._redact(whole))
+
+    async def _told(self, notice: Notice, *, output: bool, ask: bool) -> Told:
+        if not ask or (notice.run is None and notice.deployment is None):
+            return Told(notice=notice)
+        output = output and notice.kind in FAILURES
+        try:
+            told = await self._store.read(lambda connection: _facts(connection, notice, output=output))
+        except TidemillError:
+            told = Told(notice=notice)  # a message without facts is better than none
+        deployment = self._catalogue.deployments.get(notice.deployment or "")
+        if deployment is None:
+            return told
+        paused = self._catalogue.paused("deployment", deployment.name)
+        return Told(
+            notice=notice,
+            run=told.run,
+            lines=told.lines,
+            cut=told.cut,
+            last_success=told.last_success,
+            next_due=None if paused else self._next_due(deployment.name),
+            paused=paused,
+        )
+
+    def _next_due(self, name: str) -> datetime | None:
+        now = self._clock.now()
+        deployment = self._catalogue.deployments[name]
+        found = [
+            due
+            for compiled in self._catalogue.schedules(deployment)
+            if compiled.schedule.active and not compiled.is_reboot
+            for due in fires(compiled, now, limit=1)
+        ]
+        return min(found, default=None)
+
+
+def _facts(connection: sqlite3.Connection, notice: Notice, *, output: bool) -> Told:
+    run = None if notice.run is None else stored_runs.get(connection, notice.run)
+    shown: list[str] = []
+    cut = 0
+    if run is not None and output:
+        rows = logs.tail_of_run(connection, run.seq, limit=LINES + 1)
+        cut = max(0, len(rows) - LINES)
+        for each in rows[-LINES:]:
+            shown += [_bounded(line) for line in each.row.message.splitlines() or [""]]
+        cut += max(0, len(shown) - LINES)
+        shown = shown[-LINES:]
+    success = None if notice.deployment is None else stored.last_success(connection, notice.deployment)
+    return Told(notice=notice, run=run, lines=tuple(shown), cut=cut, last_success=success)
+
+
+def _bounded(line: str) -> str:
+    clean = "".join(each if each.isprintable() or each == "\t" else " " for each in line)
+    return clean if len(clean) <= LONGEST_LINE else f"{clean[:LONGEST_LINE]}…"
