@@ -208,6 +208,12 @@ class Dispatcher:
                 return
             idle.popleft().set_result(run)
 
+    def dismiss(self, pool: str) -> None:
+        """Let the idle workers of ``pool`` go: each hears None."""
+        for hand in self._idle.pop(pool, ()):
+            if not hand.done():
+                hand.set_result(None)
+
     def hold_back(self, pool: str, reason: str | None) -> None:
         """Hand nothing to the workers of ``pool``, which cannot start it for that reason; None: do so again."""
         self.lineup.hold_back(pool, reason)

@@ -196,6 +196,7 @@ class House:
         self.control.cancel_elsewhere = self.scripts.cancel
         catalogue.on_replaced.append(self._limits_replaced)
         store.on_commit = self.bus.publish
+        store.on_lines = self.bus.lines_stored
         self.bus.listen(self.dispatcher.hear)
         self.dispatcher.overdue = self.lateness.watch
         self.dispatcher.cancel_running = self._cancel_running

@@ -221,7 +221,7 @@ class Metrics:
         lineup, known = self._dispatcher.lineup, self._catalogue
         names = list(known.pools)
         slots = {name: known.concurrency_limit("work_pool", name) for name in names}
-        abandoned = {name: self._workers[name].runner.abandoned if name in self._workers else 0 for name in names}
+        abandoned = {name: self._workers[name].abandoned if name in self._workers else 0 for name in names}
         return {
             "tidemill_work_pool_running": [((name,), lineup.used(Limit("pool", name))) for name in names],
             "tidemill_work_pool_slots": [((name,), count) for name, count in slots.items() if count is not None],

@@ -83,7 +83,7 @@ class Status:
         found += [f"lag: {each}" for each in self.lag()]
         for trouble in self.troubles:
             found += trouble()
-        abandoned = sum(worker.runner.abandoned for worker in self._workers.values())
+        abandoned = sum(worker.abandoned for worker in self._workers.values())
         if abandoned:
             found.append(f"{abandoned} runs were abandoned: their code did not stop and still holds its slots")
         return found
@@ -219,7 +219,7 @@ class Status:
                 "paused": self._catalogue.paused("work_pool", name),
                 "concurrency_limit": self._catalogue.concurrency_limit("work_pool", name),
                 "running": self._dispatcher.lineup.used(Limit("pool", name)),
-                "abandoned": self._workers[name].runner.abandoned if name in self._workers else 0,
+                "abandoned": self._workers[name].abandoned if name in self._workers else 0,
             }
             for name, pool in self._catalogue.pools.items()
         ]

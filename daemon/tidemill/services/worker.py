@@ -1,6 +1,7 @@
 """The worker of one pool: takes due runs from its queues and carries them through the pool's runner.
 
-A fixed number of tasks, one for each slot of the pool: a run costs no new one.
+A fixed number of tasks, one for each slot of the pool: a run costs no new one. When the pool's settings change, runs
+that begin from then on have another runner; those that have begun keep theirs, which is closed after the last of them.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ class Live(msgspec.Struct, kw_only=True):
 
     run: FlowRun
     job: Job
+    runner: Runner
     cancellation: Cancellation
     since: datetime
 
@@ -59,6 +61,7 @@ class Worker:
         orchestrator: Orchestrator,
         catalogue: Catalogue,
         recorder: Callable[[FlowRun], RunRecorder],
+        attempt_ended: Callable[[str, int], None],
         clock: Clock,
     ) -> None:
         self.pool = pool
@@ -69,54 +72,117 @@ class Worker:
         self._catalogue = catalogue
         self.concluded = Pulse()
         # Told (run id, number) of every attempt whose code has ended, also of what was left behind.
-        self.attempt_ended: Callable[[str, int], None] = lambda run_id, attempt: None
+        self.attempt_ended = attempt_ended
         self._busy = 0  # attempts from being taken to being concluded
         self._recorder = recorder
         self._clock = clock
         self._staff: list[asyncio.Task[None]] = []
         self._at_work = False
         self._adopted: set[asyncio.Task[None]] = set()
+        self.retiring = False  # the configuration no longer has the pool: what runs ends, nothing more is taken
+        self._users: dict[Runner, int] = {}  # attempts, with those left behind, that a runner carries
+        self._former: list[Runner] = []
+        self._closing: set[asyncio.Task[None]] = set()
         self._remote = runner if isinstance(runner, RemoteRunner) else None
-        self._owner = owner_elsewhere(pool) if self._remote is not None else None
 
     async def run(self) -> None:
-        """Carry runs until the dispatcher hands out nothing more and the last one has ended."""
-        if self._remote is not None:
-            self._reach_changed()
-            self._remote.start(self._reach_changed)
+        """Carry runs until the dispatcher hands out nothing more, or the pool is gone, and the last one has ended."""
         self._at_work = True
+        self._reach()
         self.staff()
         try:
-            known = 0
-            while known < len(self._staff):  # it may have grown meanwhile
-                known = len(self._staff)
-                await asyncio.gather(*self._staff)
-            await asyncio.gather(*self._adopted)
+            while waiting := [task for task in (*self._staff, *self._adopted) if not task.done()]:
+                done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_EXCEPTION)
+                for task in done:
+                    task.result()
         finally:
             self._at_work = False
             for task in (*self._staff, *self._adopted):
                 task.cancel()
 
+    def take_over(self, pool: WorkPool, runner: Runner | None) -> None:
+        """Go by other settings of the pool from now on; ``runner`` is for runs that begin now, None: as before."""
+        self.pool = pool
+        if self.retiring:
+            self.retiring = False
+            self._staff = [task for task in self._staff if not task.done()]
+        if runner is not None:
+            before, self.runner = self.runner, runner
+            self._former.append(before)
+            self._close_unused(before)
+            self._remote = runner if isinstance(runner, RemoteRunner) else None
+            if self._at_work:
+                self._reach()
+        self.staff()
+
+    def retire(self) -> None:
+        """Take nothing more. :meth:`run` returns when what runs has ended, unless :meth:`take_over` comes before."""
+        self.retiring = True
+        self._dispatcher.dismiss(self.pool.name)
+
+    @property
+    def abandoned(self) -> int:
+        """How many attempts' code did not end when told and still runs."""
+        return sum(runner.abandoned for runner in (self.runner, *self._former))
+
+    async def aclose(self) -> None:
+        """Close the runners, also those of earlier settings."""
+        await asyncio.gather(*self._closing)
+        former, self._former = self._former, []
+        for runner in (*former, self.runner):
+            await runner.aclose()
+
+    def _close_unused(self, runner: Runner) -> None:
+        if runner is self.runner or runner in self._users or runner not in self._former:
+            return
+        self._former.remove(runner)
+        task = asyncio.create_task(self._close(runner), name=f"runner of {self.pool.name}")
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+
+    async def _close(self, runner: Runner) -> None:
+        try:
+            await runner.aclose()
+        except Exception:
+            logger.exception("a runner of work pool %s could not be closed", self.pool.name)
+
+    def _use(self, runner: Runner) -> Runner:
+        self._users[runner] = self._users.get(runner, 0) + 1
+        return runner
+
+    def _leave(self, runner: Runner) -> None:
+        left = self._users.pop(runner) - 1
+        if left:
+            self._users[runner] = left
+        else:
+            self._close_unused(runner)
+
     def staff(self) -> None:
         """Have a task for each slot of the pool's limit in force; with fewer slots than tasks the rest are idle."""
         limit = self._catalogue.concurrency_limit("work_pool", self.pool.name) or self.pool.concurrency_limit
-        for number in range(len(self._staff), limit if self._at_work else 0):
+        for number in range(len(self._staff), limit if self._at_work and not self.retiring else 0):
             name = f"worker {self.pool.name}/{number}"
             self._staff.append(asyncio.create_task(self._carry_on(), name=name))
 
+    def _reach(self) -> None:
+        """Find out whether runs can be carried at all, now and whenever that changes."""
+        self._reach_changed()
+        if self._remote is not None:
+            self._remote.start(self._reach_changed)
+
     def _reach_changed(self) -> None:
-        assert self._remote is not None
-        self._dispatcher.hold_back(self.pool.name, self._remote.problem)
+        self._dispatcher.hold_back(self.pool.name, None if self._remote is None else self._remote.problem)
 
     async def _carry_on(self) -> None:
-        while True:
+        while not self.retiring:
             taken = await self._dispatcher.take(self.pool.name)
             if taken is None:
                 return
             left: Job | None = None
+            runner = self._use(self.runner)
             self._busy += 1
             try:
-                left = await self.carry(taken)
+                left = await self.carry(taken, runner)
             except Exception:
                 # A fault of ours must cost one run, not the slot and every run after it.
                 logger.exception("flow run %s (%s) could not be carried through", taken.name, taken.id)
@@ -124,7 +190,8 @@ class Worker:
                 self._busy -= 1
                 self.concluded.tell()
             if left is not None:
-                await self.runner.left(left)
+                await runner.left(left)
+            self._leave(runner)
             self.attempt_ended(taken.id, taken.attempt + 1)
             self._dispatcher.release(taken)
 
@@ -133,13 +200,14 @@ class Worker:
         while self._busy:
             await self.concluded.wait()
 
-    async def carry(self, taken: FlowRun) -> Job | None:
+    async def carry(self, taken: FlowRun, runner: Runner) -> Job | None:
         """Start, run and conclude one attempt; return its job where its code was left behind and still runs."""
-        run = await self._orchestrator.begin(taken, owner=self._owner)
+        owner = owner_elsewhere(self.pool) if isinstance(runner, RemoteRunner) else None
+        run = await self._orchestrator.begin(taken, owner=owner)
         if run is None:
             await self._dispatcher.put_back(taken)
             return None
-        return await self._see_through(run, self._recorder(run))
+        return await self._see_through(run, self._recorder(run), runner)
 
     def adopt(self, run: FlowRun, recorder: RunRecorder) -> None:
         """Go on with an attempt that an earlier daemon began and that lives elsewhere; before :meth:`run`."""
@@ -153,35 +221,39 @@ class Worker:
         taken = msgspec.structs.replace(run, attempt=run.attempt - 1)  # as it was when it was taken
         self._dispatcher.lineup.hold(taken)
         left: Job | None = None
+        runner = self._use(self.runner)
         self._busy += 1
         try:
-            left = await self._see_through(run, recorder, adopted=True)
+            left = await self._see_through(run, recorder, runner, adopted=True)
         except Exception:
             logger.exception("flow run %s (%s) could not be followed", run.name, run.id)
         finally:
             self._busy -= 1
             self.concluded.tell()
         if left is not None:
-            await self.runner.left(left)
+            await runner.left(left)
+        self._leave(runner)
         self.attempt_ended(run.id, run.attempt)
         self._dispatcher.release(taken)
 
-    async def _see_through(self, run: FlowRun, recorder: RunRecorder, *, adopted: bool = False) -> Job | None:
+    async def _see_through(
+        self, run: FlowRun, recorder: RunRecorder, runner: Runner, *, adopted: bool = False
+    ) -> Job | None:
         deployment = self._catalogue.deployments.get(run.deployment or "")
         job = job_of(run, deployment, self._catalogue)
         cancellation = Cancellation()
         if run.state.type is StateType.CANCELLING:
             cancellation.request(run.state.message or "cancelled")
-        self.live[run.id] = Live(run=run, job=job, cancellation=cancellation, since=run.state.timestamp)
+        self.live[run.id] = Live(run=run, job=job, runner=runner, cancellation=cancellation, since=run.state.timestamp)
         try:
             if deployment is None and not adopted:
                 outcome = _gone(run)
             else:
                 if adopted:
-                    assert self._remote is not None
-                    outcome = await self._remote.adopt(job, recorder, cancellation)
+                    assert isinstance(runner, RemoteRunner)
+                    outcome = await runner.adopt(job, recorder, cancellation)
                 else:
-                    outcome = await self.runner.run(job, recorder, cancellation)
+                    outcome = await runner.run(job, recorder, cancellation)
                 # A command's last line and an error's text become the state's message: secrets stay out of that, too.
                 outcome = msgspec.structs.replace(
                     outcome, message=recorder.masked(outcome.message), data=recorder.masked(outcome.data)
@@ -221,11 +293,10 @@ class Worker:
 
     def detach(self) -> int:
         """Leave attempts that live elsewhere to themselves, because the daemon stops; return how many."""
-        if self._remote is None:
-            return 0
-        count = len(self.live)
-        self._remote.detach()
-        return count
+        away = [runner for runner in (self.runner, *self._former) if isinstance(runner, RemoteRunner)]
+        for runner in away:
+            runner.detach()
+        return sum(live.runner in away for live in self.live.values())
 
     def cancel_all(self, reason: str, *, only: Container[str] | None = None) -> int:
         """Cut off every attempt, or those of ``only`` these runs, because the daemon stops; return how many."""
