@@ -54,6 +54,29 @@ async def test_a_reader_that_falls_behind_loses_the_oldest_and_can_see_how_many(
     assert seqs([each async for each in subscription]) == [15, 16, 17, 18, 19]
 
 
+async def test_a_batch_is_all_that_came_since_the_last_one() -> None:
+    bus = EventBus()
+    subscription = bus.subscribe()
+    bus.publish([event(1), event(2)])
+    bus.publish([event(3)])
+    assert seqs(await subscription.batch() or []) == [1, 2, 3]
+    bus.publish([event(4)])
+    subscription.close()
+    assert seqs(await subscription.batch() or []) == [4]
+    assert await subscription.batch() is None
+
+
+async def test_who_wants_lines_is_woken_when_some_were_stored() -> None:
+    bus = EventBus()
+    wants, does_not = bus.subscribe(lines=True), bus.subscribe()
+    bus.lines_stored()
+    bus.lines_stored()
+    assert await wants.batch() == []
+    assert not does_not._more.is_set()
+    wants.close()
+    bus.lines_stored()  # nobody listens any more
+
+
 async def test_closing_ends_a_reader_that_waits() -> None:
     subscription = EventBus().subscribe()
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from store_making import begin, ended, new_run, op, opened
+from store_making import T0, begin, ended, new_run, op, opened
 
 from fakes import FakeClock
 from tidemill.clock import SystemClock
@@ -295,3 +295,23 @@ async def test_a_read_sees_what_was_acknowledged_before(tmp_path: Path) -> None:
             await store.write(runs.TRANSITIONS, begin(run))
             seen = await asyncio.gather(*(store.read(runs.last_seq) for _ in range(5)))
             assert seen == [seq] * 5
+
+
+async def test_who_follows_lines_hears_when_they_are_durable_and_of_nothing_else(tmp_path: Path) -> None:
+    heard: list[int] = []
+    async with opened(tmp_path) as store:
+        run = new_run(1)
+        await store.write(runs.CREATE_RUNS, run)
+
+        def lines_stored() -> None:
+            heard.append(connection.execute("SELECT count(*) FROM log").fetchone()[0])
+
+        with sqlite3.connect(tmp_path / "tidemill.db") as connection:
+            store.on_lines = lines_stored
+            await store.write(runs.CREATE_RUNS, new_run(2))
+            assert heard == []
+            for _ in range(3):
+                row = LogRow(run=1, run_id=run.id, at=T0, level=20, logger="print", message="x")
+                store.post(logs.LOGS, row)
+            await store.flush()
+    assert heard == [3]

@@ -21,6 +21,7 @@ class EventBus:
     def __init__(self) -> None:
         self._listeners: list[Hear] = []
         self._task_listeners: list[Hear] = []
+        self._line_listeners: list[Callable[[], None]] = []
 
     @property
     def task_runs_wanted(self) -> bool:
@@ -37,6 +38,16 @@ class EventBus:
         for hear in self._task_listeners:
             hear(events)
 
+    def lines_stored(self) -> None:
+        """Tell those who want to know that lines of runs or of the daemon were stored; what they say, they read."""
+        for hear in self._line_listeners:
+            hear()
+
+    def listen_to_lines(self, hear: Callable[[], None]) -> Callable[[], None]:
+        """Call ``hear`` whenever lines were stored, from now on; the returned function ends it."""
+        self._line_listeners.append(hear)
+        return lambda: self._line_listeners.remove(hear)
+
     def listen_to_task_runs(self, hear: Hear) -> Callable[[], None]:
         """Call ``hear`` with changes of task runs from now on; the returned function ends it."""
         self._task_listeners.append(hear)
@@ -47,18 +58,18 @@ class EventBus:
         self._listeners.append(hear)
         return lambda: self._listeners.remove(hear)
 
-    def subscribe(self, *, backlog: int = 1000, task_runs: bool = False) -> Subscription:
+    def subscribe(self, *, backlog: int = 1000, task_runs: bool = False, lines: bool = False) -> Subscription:
         """Return the events from now on as an async iterator that holds at most ``backlog`` unread ones.
 
-        ``task_runs``: those of task runs, too.
+        ``task_runs``: those of task runs, too; ``lines``: a batch also comes, perhaps empty, when lines were stored.
         """
-        return Subscription(self, backlog, task_runs=task_runs)
+        return Subscription(self, backlog, task_runs=task_runs, lines=lines)
 
 
 class Subscription:
     """Events for one slow reader. When it falls behind by more than its backlog the oldest are dropped and counted."""
 
-    def __init__(self, bus: EventBus, backlog: int, *, task_runs: bool = False) -> None:
+    def __init__(self, bus: EventBus, backlog: int, *, task_runs: bool = False, lines: bool = False) -> None:
         self.dropped = 0
         self._unread: deque[Event] = deque(maxlen=backlog)
         self._more = asyncio.Event()
@@ -66,6 +77,8 @@ class Subscription:
         self._leave = [bus.listen(self._hear)]
         if task_runs:
             self._leave.append(bus.listen_to_task_runs(self._hear))
+        if lines:
+            self._leave.append(bus.listen_to_lines(self._more.set))
 
     def _hear(self, events: Sequence[Event]) -> None:
         room = (self._unread.maxlen or 0) - len(self._unread)
@@ -80,6 +93,17 @@ class Subscription:
             for leave in self._leave:
                 leave()
             self._more.set()
+
+    async def batch(self) -> list[Event] | None:
+        """Wait until there is something; return all that came since the last batch. None: nothing more will come."""
+        await self._more.wait()
+        self._more.clear()
+        found = list(self._unread)
+        self._unread.clear()
+        if not self._closed:
+            return found
+        self._more.set()  # the next batch need not wait for its end
+        return found or None
 
     async def __aiter__(self) -> AsyncIterator[Event]:
         while True:

@@ -35,6 +35,7 @@ class Store:
         self.instance_id = instance_id
         self.set_aside: Path | None = None  # the copy made before a migration, by this start
         self.on_commit: Callable[[Sequence[Any]], None] | None = None
+        self.on_lines: Callable[[], None] | None = None  # called when lines of any kind were written
         self._seq = seq
         self._readers = tuple(readers)
         self._idle = list(readers)
@@ -108,6 +109,7 @@ class Store:
             clock=clock,
             reopen=reopen,
             publish=store._publish,
+            lines_written=store._lines_written,
             group_items=group_items,
             backlog_items=backlog_items,
             backlog_logs=backlog_logs,
@@ -149,6 +151,10 @@ class Store:
         except Exception:
             # The group is durable whatever its hearers do; the writer must not end for them.
             logger.exception("A hearer of %d committed changes failed", len(events))
+
+    def _lines_written(self) -> None:
+        if self.on_lines is not None:
+            self.on_lines()
 
     # -- reads -------------------------------------------------------------------------------------------------------
 

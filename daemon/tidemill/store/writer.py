@@ -68,6 +68,7 @@ class Writer:
         clock: Clock,
         reopen: Callable[[], Awaitable[Door]],
         publish: Callable[[Sequence[Any]], None],
+        lines_written: Callable[[], None] = lambda: None,
         group_items: int = GROUP_ITEMS,
         backlog_items: int = BACKLOG_ITEMS,
         backlog_logs: int = BACKLOG_LOGS,
@@ -81,6 +82,7 @@ class Writer:
         self._clock = clock
         self._reopen = reopen
         self._publish = publish
+        self._lines_written = lines_written
         self._group_items = group_items
         self._backlog_items = backlog_items
         self._lanes: dict[Lane, deque[Waiting]] = {Lane.STATES: deque(), Lane.LOGS: deque()}
@@ -278,6 +280,8 @@ class Writer:
                     future.set_exception(error)
             elif future is not None and not future.done():
                 future.set_result(waiting.result)
+        if trouble is None and group.arrived and group.arrived[-1].lane is Lane.LOGS:  # they come last in a group
+            self._lines_written()
 
     def _put_back(self, waiting: Sequence[Waiting]) -> None:
         """Return what was not written to the front of its lane, in its order."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from datetime import datetime
-from typing import Any
+from typing import Any, Protocol
 
 from tidemill.core.events import (
     ArtifactStored,
@@ -57,21 +57,9 @@ def entries_of(event: Event, least: int) -> list[Entry]:
         case ArtifactStored(artifact=artifact):
             if least > INFO:
                 return []
-            version = f" version {artifact.version}" if artifact.version else ""
-            what = f"{artifact.key or 'without a key'}{version} ({artifact.type}, {len(artifact.text)} characters)"
-            fields = {"artifact": artifact.key, "deployment": artifact.deployment, "run_id": artifact.run_id}
-            return [
-                Entry(
-                    artifact.created,
-                    INFO,
-                    artifact.deployment or "artifact",
-                    f"Artifact {what}",
-                    _present(fields),
-                    True,
-                )
-            ]
+            return [entry_of_artifact(artifact, len(artifact.text))]
         case FiresSkipped(skipped=skipped):
-            return [_skipped(skipped)] if least <= INFO else []
+            return [entry_of_skipped(skipped)] if least <= INFO else []
         case TaskRunChanged(run=run, task=task):
             return [_task_changed(run, task)] if least <= DEBUG else []
         case Emitted():
@@ -93,6 +81,31 @@ def _run_changed(event: RunChanged, least: int) -> list[Entry]:
                 fields["seconds"] = round(run.run_time_s, 6)
             found.append(Entry(state.timestamp, level, subject_of(run), _sentence(run, state), fields, True))
     return found
+
+
+class Made(Protocol):
+    """An artifact's version, whatever it holds."""
+
+    @property
+    def key(self) -> str | None: ...
+    @property
+    def version(self) -> int: ...
+    @property
+    def type(self) -> str: ...
+    @property
+    def run_id(self) -> str | None: ...
+    @property
+    def deployment(self) -> str | None: ...
+    @property
+    def created(self) -> datetime: ...
+
+
+def entry_of_artifact(made: Made, length: int) -> Entry:
+    """Return the line of an artifact's new version, which has so many characters."""
+    version = f" version {made.version}" if made.version else ""
+    what = f"{made.key or 'without a key'}{version} ({made.type}, {length} characters)"
+    fields = {"artifact": made.key, "deployment": made.deployment, "run_id": made.run_id}
+    return Entry(made.created, INFO, made.deployment or "artifact", f"Artifact {what}", _present(fields), True)
 
 
 def _task_changed(run: FlowRun, task: TaskRun) -> Entry:
@@ -145,7 +158,8 @@ def _sentence(run: FlowRun, state: State) -> str:
     return f"{words}: {state.message}" if state.message else words
 
 
-def _skipped(skipped: SkippedFire) -> Entry:
+def entry_of_skipped(skipped: SkippedFire) -> Entry:
+    """Return the line of fires that made no run."""
     count = f"{'' if skipped.exact else 'more than '}{skipped.count} fire{'' if skipped.count == 1 else 's'}"
     when = _instant(skipped.first)
     if skipped.last != skipped.first:
@@ -158,7 +172,20 @@ def _instant(at: datetime) -> str:
     return f"{at:%Y-%m-%d %H:%M:%SZ}"
 
 
-def entry_of_output(run: FlowRun, row: LogRow) -> Entry:
+class Whose(Protocol):
+    """A run by its names."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def flow(self) -> str: ...
+    @property
+    def deployment(self) -> str | None: ...
+
+
+def entry_of_output(run: Whose, row: LogRow) -> Entry:
     """Return the line of something that a run printed or logged."""
     fields = {"run": run.name, "run_id": run.id, "deployment": run.deployment, "logger": row.logger}
     if row.task_run_id is not None:
@@ -166,7 +193,7 @@ def entry_of_output(run: FlowRun, row: LogRow) -> Entry:
     return Entry(row.at, row.level, subject_of(run), f"> {row.message}", _present(fields), True)
 
 
-def subject_of(run: FlowRun) -> str:
+def subject_of(run: Whose) -> str:
     """Return a run as people speak of it: its deployment, or its flow, and its own name."""
     return f"{run.deployment or run.flow} {run.name}"
 
