@@ -50,11 +50,13 @@ class Known(NamedTuple):
     channels: Iterable[str]
 
 
-def read_automations(entries: Mapping[str, Entry], known: Known, faults: Faults) -> dict[str, Automation]:
-    """Return the automations by name; what is wrong with them goes to ``faults``."""
+def read_automations(
+    entries: Mapping[str, Entry], known: Known, faults: Faults, unsure: Faults
+) -> dict[str, Automation]:
+    """Return the automations by name; what is wrong goes to ``faults``, names that are nobody's to ``unsure``."""
     found = {}
     for name, entry in entries.items():
-        automation = _Reading(entry, known, faults).automation(name)
+        automation = _Reading(entry, known, faults, unsure).automation(name)
         if automation is not None:
             found[name] = automation
     _warn_of_circles(found, entries, known, faults)
@@ -64,8 +66,8 @@ def read_automations(entries: Mapping[str, Entry], known: Known, faults: Faults)
 class _Reading:
     """One entry being read."""
 
-    def __init__(self, entry: Entry, known: Known, faults: Faults) -> None:
-        self.entry, self.known, self.faults = entry, known, faults
+    def __init__(self, entry: Entry, known: Known, faults: Faults, unsure: Faults) -> None:
+        self.entry, self.known, self.faults, self.unsure = entry, known, faults, unsure
 
     def automation(self, name: str) -> Automation | None:
         entry = self.entry
@@ -276,7 +278,7 @@ class _Reading:
         found = by_form.get(alike(name))
         if found is None:
             remedy = did_you_mean(name, by_form.values()) or f"add it to {table}"
-            self._add(path, f"there is no {what} {show(name)}", remedy)
+            self.unsure.add(self.entry.document, path, f"there is no {what} {show(name)}", remedy)
         return found or name
 
 

@@ -585,7 +585,7 @@ TAG_LIMIT = Key(
 # Tables that stand once.
 SINGLE: Mapping[str, Keys] = {"daemon": DAEMON, "api": API, "retention": RETENTION, "log": LOG}
 # Tables of tables by name. The keys of blocks and notify channels go by their type: block_keys.py, notify_keys.py.
-NAMED = ("deployments", "work_queues", "work_pools", "concurrency_limits", "blocks", "notify")
+NAMED = ("deployments", "work_queues", "work_pools", "concurrency_limits", "blocks", "notify", "automations")
 # Tables of values by name.
 VALUES: Mapping[str, Key] = {"variables": VARIABLE, "tag_limits": TAG_LIMIT}
 TABLES = (*SINGLE, *NAMED, *VALUES)

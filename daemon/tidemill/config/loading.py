@@ -11,6 +11,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from tidemill.config.automations import Known, read_automations
 from tidemill.config.blocks import read_block
 from tidemill.config.deployments import read_deployment
 from tidemill.config.documents import Document, key_path
@@ -150,6 +151,13 @@ def build(sources: Sources, *, environ: Mapping[str, str], faults: Faults, lenie
         name: settle_channels(tables.named["deployments"][name], each, tables.named["notify"], unsure)
         for name, each in lines.deployments.items()
     }
+    known = Known(
+        names=tables.named["deployments"],
+        deployments=deployments,
+        work_queues=lines.work_queues,
+        work_pools=lines.work_pools,
+        channels=tables.named["notify"],
+    )
     settings = Settings(
         daemon=daemon,
         api=api,
@@ -175,6 +183,7 @@ def build(sources: Sources, *, environ: Mapping[str, str], faults: Faults, lenie
                 if (channel := read_channel(name, entry, secrets, faults)) is not None
             }
         ),
+        automations=MappingProxyType(read_automations(tables.named["automations"], known, faults, unsure)),
     )
     loaded = Loaded(
         settings=settings,

@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from tidemill.core.automations import Automation
 from tidemill.core.blocks import Block
 from tidemill.core.channels import Channel
 from tidemill.core.deployments import CatchUp, Deployment, Ping, WorkPool, WorkQueue
@@ -91,3 +92,4 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     concurrency_limits: Mapping[str, SlotLimit] = _NOTHING
     blocks: Mapping[str, Block] = _NOTHING
     notify: Mapping[str, Channel] = _NOTHING  # who is told
+    automations: Mapping[str, Automation] = _NOTHING

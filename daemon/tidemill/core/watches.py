@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import heapq
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Protocol
 
@@ -401,11 +401,6 @@ def cause_of(run: FlowRun, key: str, reason: str, *, state: State, at: datetime 
         state=state.name,
         message=state.message,
     )
-
-
-def heard_before(runs: Sequence[FlowRun]) -> list[RunChanged]:
-    """Return what the bus would have told of runs that the database holds in their present states."""
-    return [RunChanged(run, (run.state,), None) for run in runs]
 
 
 def _mark(run: FlowRun) -> tuple[str, int]:
