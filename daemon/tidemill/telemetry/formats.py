@@ -58,11 +58,15 @@ class HumanFormat:
     """``09:00:00 INFO  bored-daily brisk-otter       Completed in 0.2 s``: aligned, in local time.
 
     ``times``: "short" for a terminal, where the day and the zone's offset stand on a line of their own whenever they
-    change; "full" for files; "none" where the reader has its own (the journal).
+    change; "full" for files; "none" where the reader has its own (the journal). ``bare``: without the level and the
+    fields, for a reader that has them, too.
     """
 
-    def __init__(self, *, times: str = "short", colour: bool = False, zone: tzinfo | None = None) -> None:
+    def __init__(
+        self, *, times: str = "short", colour: bool = False, zone: tzinfo | None = None, bare: bool = False
+    ) -> None:
         self._times = times
+        self._bare = bare
         self._colour = colour
         self._zone = zone  # None: the machine's
         never = datetime.min.replace(tzinfo=UTC)
@@ -79,6 +83,9 @@ class HumanFormat:
             time = f"{text} "
         level = _SHORT[level_name(entry.level)]
         subject, message = one_line(entry.subject), one_line(entry.message)
+        if self._bare:
+            error = f": {one_line(entry.error)}" if entry.error is not None else ""
+            return f"{day}{time}{subject:<{_SUBJECT_WIDTH}} {message}{error}"
         rest = _rest(entry) if entry.error is not None or not entry.said else ""
         if not self._colour:
             return f"{day}{time}{level:<5} {subject:<{_SUBJECT_WIDTH}} {message}{rest}"

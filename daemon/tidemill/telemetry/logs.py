@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import tzinfo
+from pathlib import Path
 from typing import TextIO
 
 from tidemill import systemd
@@ -16,6 +17,7 @@ from tidemill.core.runs import FlowRun, LogRow
 from tidemill.telemetry.entries import LONGEST_TEXT, Entry, of_record, one_line_error, redacted
 from tidemill.telemetry.floods import FloodGate
 from tidemill.telemetry.formats import Format, HumanFormat, JsonFormat, LogfmtFormat, journal
+from tidemill.telemetry.journal import SOCKET, JournalForm, JournalSink
 from tidemill.telemetry.redaction import Redactor
 from tidemill.telemetry.sentences import entries_of, entry_of_output
 from tidemill.telemetry.sink import DescriptorSink, Sink, StreamSink
@@ -160,13 +162,15 @@ def setup(
     max_lines_per_second: float = 1000,
     zone: tzinfo | None = None,
     environ: Mapping[str, str] = os.environ,
+    journal_socket: Path = SOCKET,
 ) -> EventLog:
     """Send stdlib logging and run events to ``stream`` (None: stdout); end it with :meth:`EventLog.close`.
 
-    "auto" is the form for people. Under the journal (None: found out by JOURNAL_STREAM) it has no time, and every line
-    begins with a priority. Colours stand on a terminal, unless NO_COLOR is set or TERM is "dumb". ``zone`` is what
-    people read times in (None: the machine's). Loggers of libraries are heard from warnings on, and at level "debug"
-    from info on. Raises ``ValueError`` for a format or level that does not exist.
+    "auto" is the form for people. Under the journal (None: found out by JOURNAL_STREAM) every event is an entry with
+    fields; where the journal's socket is not to be had it is a line with no time, which begins with its priority.
+    Colours stand on a terminal, unless NO_COLOR is set or TERM is "dumb". ``zone`` is what people read times in (None:
+    the machine's). Loggers of libraries are heard from warnings on, and at level "debug" from info on. Raises
+    ``ValueError`` for a format or level that does not exist.
     """
     if format not in FORMATS:
         raise ValueError(f"{format!r} is no log format: one of {', '.join(FORMATS)}")
@@ -176,11 +180,19 @@ def setup(
     descriptor = _descriptor(target)
     if under_journald is None:
         under_journald = descriptor is not None and systemd.is_journal(descriptor, environ)
-    form = _form(format, target, under_journald=under_journald, zone=zone, environ=environ)
+    native = under_journald and descriptor is not None and journal_socket.is_socket()
+    form = _form(format, target, under_journald=under_journald, native=native, zone=zone, environ=environ)
     sink: Sink = StreamSink(target)
+
+    def notice(count: int) -> str:
+        return f"{form(dropped_entry(count, clock))}\n"
+
     if descriptor is not None:
         target.flush()
-        sink = DescriptorSink(descriptor, notice=lambda count: f"{form(dropped_entry(count, clock))}\n")
+        if native:
+            sink = JournalSink(descriptor, notice=notice, path=journal_socket)
+        else:
+            sink = DescriptorSink(descriptor, notice=notice)
     log = EventLog(
         sink, form, redactor=redactor, clock=clock, level=LEVELS[level], max_lines_per_second=max_lines_per_second
     )
@@ -202,7 +214,7 @@ def _descriptor(stream: TextIO) -> int | None:
 
 
 def _form(
-    name: str, stream: TextIO, *, under_journald: bool, zone: tzinfo | None, environ: Mapping[str, str]
+    name: str, stream: TextIO, *, under_journald: bool, native: bool, zone: tzinfo | None, environ: Mapping[str, str]
 ) -> Format:
     form: Format
     if name == "json":
@@ -210,9 +222,11 @@ def _form(
     elif name == "logfmt":
         form = LogfmtFormat()
     elif under_journald:
-        form = HumanFormat(times="none")
+        form = HumanFormat(times="none", bare=native)
     else:
         terminal = stream.isatty()
         colour = terminal and not environ.get("NO_COLOR") and environ.get("TERM") != "dumb"
         form = HumanFormat(times="short" if terminal else "full", colour=colour, zone=zone)
+    if native:
+        return JournalForm(form)
     return journal(form, systemd.priority) if under_journald else form
