@@ -11,9 +11,11 @@ import msgspec
 import pytest
 
 from tidemill.config import init_text, keys, load
+from tidemill.config.automation_keys import AUTOMATION
 from tidemill.config.block_keys import BLOCKS
 from tidemill.config.keys import Key
 from tidemill.config.settings import ApiSettings, DaemonSettings, LogSettings, RetentionSettings
+from tidemill.core.automations import Automation
 from tidemill.core.blocks import BlockType
 from tidemill.core.deployments import Deployment, WorkPool, WorkQueue
 from tidemill.core.retries import RetryPolicy
@@ -36,6 +38,7 @@ TABLES: dict[str, keys.Keys] = {
     "blocks.settings": BLOCKS[BlockType.JSON],
     "blocks.alarm": BLOCKS[BlockType.WEBHOOK],
     "blocks.orders-api": BLOCKS[BlockType.HTTP_API],
+    "automations.after-both": AUTOMATION,
     "work_queues.energy_usage": keys.WORK_QUEUE,
     "work_pools.default": keys.INLINE_POOL,
     "work_pools.process": keys.PROCESS_POOL,
@@ -110,6 +113,7 @@ DEFAULTS: list[tuple[keys.Keys, type[msgspec.Struct]]] = [
     (keys.WORK_QUEUE, WorkQueue),
     (keys.CONCURRENCY_LIMIT, SlotLimit),
     (keys.WORK_POOL, WorkPool),
+    (AUTOMATION, Automation),
 ]
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from tidemill.config import keys
+from tidemill.config.automation_keys import ACTIONS, AUTOMATION, CONDITIONS, THEN, WHEN
 from tidemill.config.block_keys import BLOCKS
 from tidemill.config.keys import Key, Keys
 from tidemill.core.builtins import SHORT_FORMS
@@ -90,6 +91,21 @@ SECTIONS: Sequence[Section] = (
         keys.CONCURRENCY_LIMIT,
     ),
     *_several("blocks", "What flows ask for by name.", {str(kind): table for kind, table in BLOCKS.items()}),
+    Section(
+        "[automations.NAME]",
+        "When something happens, or does not, then something is done. [Automations](automations.md) tells how.",
+        AUTOMATION,
+    ),
+    Section(
+        "when, of an automation",
+        f"The condition: exactly one of {_words(CONDITIONS)}, and what goes with it.",
+        WHEN,
+    ),
+    Section(
+        "then, of an automation",
+        f"One action, or a list of them. Each is exactly one of {_words(ACTIONS)}, and what goes with it.",
+        THEN,
+    ),
     Section("[variables]", "Values that flows read by name.", {"NAME": keys.VARIABLE}),
     Section("[tag_limits]", "Bounds for the runs that share a tag.", {"TAG": keys.TAG_LIMIT}),
 )
