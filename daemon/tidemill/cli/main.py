@@ -33,6 +33,7 @@ database, for its owner and root.
 COMMANDS: Mapping[str, tuple[str, str]] = {
     "start": ("start", "run the daemon"),
     "check": ("check", "check a configuration; show what would run when"),
+    "simulate": ("simulate", "show what would run, wait and be skipped over weeks, in seconds"),
     "init": ("init", "write a commented configuration to start from"),
     "status": ("status", "show how the daemon is, what runs and what is next"),
     "deployment": ("deployments", "list, inspect, run, pause and resume deployments"),
