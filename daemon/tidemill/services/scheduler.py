@@ -29,7 +29,7 @@ from tidemill.services.catalogue import Catalogue
 from tidemill.services.entries import Entry
 from tidemill.services.orchestrator import HEAL_S
 from tidemill.services.timekeeper import Timekeeper
-from tidemill.services.wake import Wake
+from tidemill.services.wake import Pulse, Wake
 from tidemill.store import Store, instance, planning, schedules
 
 # Every fire of the next minute stands in the queue, and ``[daemon] upcoming`` fires of each schedule at least.
@@ -83,6 +83,7 @@ class Scheduler:
         self._at_start = True  # the schedules that fire at the start have yet to
         self._turn = asyncio.Lock()  # who plans, and who changes what there is to plan
         self._wake = Wake()
+        self._came_round = Pulse()
 
     # --- taking over the configuration ------------------------------------------------------------------------------
 
@@ -395,6 +396,7 @@ class Scheduler:
     async def run(self) -> None:
         """Tick whenever something wants planning, until closed."""
         while not self._closed:
+            self._came_round.tell()
             now = self._timekeeper.look()
             try:
                 async with self._turn:
@@ -410,6 +412,11 @@ class Scheduler:
                 await self.tick(now)
                 self._sign_of_life(now)
             await self._wake.wait(self.next_time(self._clock.now()) if self._timekeeper.held is None else HEAL_S)
+
+    async def beat(self) -> None:
+        """Return when :meth:`run` has come round once more: not while it is stuck, and never when it has ended."""
+        self._wake.set()
+        await self._came_round.wait()
 
     def _sign_of_life(self, now: datetime) -> None:
         """Record that the daemon lives, at most every 30 s: what falls due while it does not counts as missed."""
