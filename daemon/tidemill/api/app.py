@@ -19,6 +19,7 @@ from tidemill import __version__
 from tidemill.api import (
     bodies,
     database,
+    following,
     gate,
     limit_reads,
     lookup,
@@ -38,6 +39,7 @@ from tidemill.errors import NotFoundError, StoreUnavailableError, TidemillError,
 logger = logging.getLogger("tidemill.api")
 
 PREFIX = "/api"
+_LONGEST_WAIT_MS = 30_000
 Handler = Callable[[Request], Awaitable[Any]]
 
 # What a TidemillError is in HTTP; the first that fits. Others are refusals of what was asked.
@@ -66,11 +68,12 @@ def routes(control: Control, *, stop: asyncio.Event, source: random.Random) -> l
         ("GET", "/ready", _ready(control, stop)),
         ("GET", "/version", _version),
         ("GET", "/status", _status(control)),
-        ("GET", "/drain", _drain(control)),
+        ("GET", "/drain", _drain(control, stop)),
         ("GET", "/database", _database(control)),
         ("POST", "/database/prune", _prune(control)),
         ("GET", "/events", _events(control, stop)),
         ("GET", "/logs/stream", _log_stream(control, stop)),
+        ("GET", "/logs/timeline", _timeline(control, stop)),
         ("POST", "/v2/concurrency_limits/filter", _limits(control, limit_reads.filter_limits)),
         ("GET", "/v2/concurrency_limits/{id}", _limits(control, limit_reads.limit)),
         *((method, path, _script(control, say)) for (method, path), say in script_runs.SAYINGS.items()),
@@ -81,8 +84,8 @@ def routes(control: Control, *, stop: asyncio.Event, source: random.Random) -> l
         *((method, path, _writing(control, write)) for (method, path), write in writes.WRITES.items()),
     ]
     found = [Route(PREFIX + path, _handler(call), methods=[method]) for method, path, call in table]
-    found.append(Route("/sample/activity", _handler(_activity(control, source)), methods=["GET"]))
     found.append(Route("/metrics", _handler(_metrics(control)), methods=["GET"]))
+    found.append(Route("/sample/activity", _handler(_activity(control, source)), methods=["GET"]))
     return found
 
 
@@ -211,9 +214,22 @@ def _status(control: Control) -> Handler:
     return call
 
 
-def _drain(control: Control) -> Handler:
+def _drain(control: Control, stop: asyncio.Event) -> Handler:
+    """How far the draining is; with ``wait_ms`` when a run has ended, or after that time."""
+
     async def call(request: Request) -> Response:
-        return _json(Answer(200, control.draining.document()))
+        wait_ms = min(bodies.number(request.query_params, "wait_ms", 0), _LONGEST_WAIT_MS)
+        found = control.draining.document()
+        if wait_ms and found["waits_for"]:
+            waiting = [asyncio.ensure_future(each) for each in (control.draining.moved(), stop.wait())]
+            try:
+                await asyncio.wait(waiting, timeout=wait_ms / 1000, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for each in waiting:
+                    each.cancel()
+                await asyncio.gather(*waiting, return_exceptions=True)
+            found = control.draining.document()
+        return _json(Answer(200, found))
 
     return call
 
@@ -232,6 +248,16 @@ def _prune(control: Control) -> Handler:
     return call
 
 
+def _metrics(control: Control) -> Handler:
+    async def call(request: Request) -> Response:
+        body, content_type = await metrics.text(control, request.headers.get("accept", ""))
+        response = Response(body, headers={"content-type": content_type})
+        response.raw_headers.extend(gate.SAFETY)
+        return response
+
+    return call
+
+
 def _events(control: Control, stop: asyncio.Event) -> Handler:
     async def call(request: Request) -> Any:
         named, run_text = request.query_params.get("deployment"), request.query_params.get("flow_run_id")
@@ -246,16 +272,6 @@ def _events(control: Control, stop: asyncio.Event) -> Handler:
 
     return call
 
-def _metrics(control: Control) -> Handler:
-    async def call(request: Request) -> Response:
-        body, content_type = await metrics.text(control, request.headers.get("accept", ""))
-        response = Response(body, headers={"content-type": content_type})
-        response.raw_headers.extend(gate.SAFETY)
-        return response
-
-    return call
-
-
 
 def _log_stream(control: Control, stop: asyncio.Event) -> Handler:
     async def call(request: Request) -> Any:
@@ -268,6 +284,15 @@ def _log_stream(control: Control, stop: asyncio.Event) -> Handler:
             control, run, level=bodies.number(query, "level", 0), tail=bodies.number(query, "tail", 0) or None
         )
         return streams.EventStream(log.messages, stop)
+
+    return call
+
+
+def _timeline(control: Control, stop: asyncio.Event) -> Handler:
+    async def call(request: Request) -> Any:
+        query = dict(request.query_params)
+        wanted = await control.store.read(lambda connection: following.asked(connection, query))
+        return streams.EventStream(following.Following(control, wanted).messages, stop)
 
     return call
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Protocol, TypeVar
 
@@ -42,11 +42,15 @@ class Subscription(Protocol):
 
     def __aiter__(self) -> AsyncIterator[Event]: ...
 
+    async def batch(self) -> list[Event] | None:
+        """Wait for something; return all that came since. None: nothing more will come."""
+        ...
+
     def close(self) -> None: ...
 
 
 class Events(Protocol):
-    def subscribe(self, *, task_runs: bool = False) -> Subscription: ...
+    def subscribe(self, *, task_runs: bool = False, lines: bool = False) -> Subscription: ...
 
 
 class ApiSettings(Protocol):
@@ -107,6 +111,8 @@ class Draining(Protocol):
     def begin(self, by: str) -> None: ...
 
     def undo(self, by: str) -> None: ...
+
+    def moved(self) -> Awaitable[object]: ...
 
     def document(self) -> dict[str, Any]: ...
 

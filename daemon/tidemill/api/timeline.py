@@ -193,12 +193,16 @@ class Timeline:
     """Everything within a scope, from its beginning on, in the order of time.
 
     ``after`` gives for tables by name the numbers to begin behind; without one the table is searched for the time.
+    ``resumed``: what stands behind those numbers is wanted whenever it was made.
     """
 
-    def __init__(self, scope: Scope, *, after: Mapping[str, int] | None = None, skip: int = 0) -> None:
+    def __init__(
+        self, scope: Scope, *, after: Mapping[str, int] | None = None, skip: int = 0, resumed: bool = False
+    ) -> None:
         self.scope = scope
         self.numbered: list[Numbered[Any]] = []
         self._after = after or {}
+        self._resumed = resumed
         self._skip = skip  # lines at the beginning that are not wanted: as old as the first one that is
         self._sources: list[Source] = []
         self.done = False
@@ -232,7 +236,8 @@ class Timeline:
             after = self._after.get(table.name)
             if after is None:
                 after = 0 if scope.since == BEGINNING else table.seek(connection, scope.since - DISORDER_US)
-            self.numbered.append(Numbered(table, kind, tell, scope, after))
+            own = replace(scope, since=BEGINNING) if self._resumed else scope
+            self.numbered.append(Numbered(table, kind, tell, own, after))
         self._sources = [States(scope), *self.numbered]
 
 

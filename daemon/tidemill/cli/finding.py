@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import sqlite3
 
 Now = Callable[[], datetime]
+TIMELINE = "/logs/timeline"  # the one stream that has a beginning: it can be read while the daemon is down
 
 
 class Link(Protocol):
@@ -139,7 +140,18 @@ class Database:
             raise DaemonUnreachableError(f"{self.where} cannot be read: {error}") from error
 
     def stream(self, path: str, query: dict[str, Any] | None = None) -> Iterator[tuple[str, Any]]:
-        raise DaemonUnreachableError("the daemon is down: there is nothing to follow")
+        """Yield the log of everything up to its end; other streams raise DaemonUnreachableError."""
+        if path != TIMELINE or self._connection is None:
+            raise DaemonUnreachableError("the daemon is down: there is nothing to follow")
+        import sqlite3
+
+        from tidemill.api import following
+
+        given = {name: str(value) for name, value in (query or {}).items() if value is not None}
+        try:
+            yield from following.read_all(self._connection, given)
+        except sqlite3.Error as error:
+            raise DaemonUnreachableError(f"{self.where} cannot be read: {error}") from error
 
     def close(self) -> None:
         if self._connection is not None:

@@ -36,6 +36,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "simulate": ("simulate", "show what would run, wait and be skipped over weeks, in seconds"),
     "init": ("init", "write a commented configuration to start from"),
     "status": ("status", "show how the daemon is, what runs and what is next"),
+    "logs": ("logs", "show and follow what runs did and printed, and what the daemon said"),
     "deployment": ("deployments", "list, inspect, run, pause and resume deployments"),
     "flow-run": ("flow_runs", "list, inspect, follow, cancel, resume, retry and delete flow runs"),
     "task-run": ("task_runs", "list and inspect task runs"),
@@ -48,6 +49,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "schedule": ("schedules", "show when a schedule fires"),
     "systemd": ("systemd", "install tidemill as a service"),
     "db": ("database", "back up, restore, check and prune the database"),
+    "drain": ("drain", "start nothing new, and wait until nothing runs"),
     "version": ("version", "show the version"),
 }
 EXIT_INTERRUPTED = 130

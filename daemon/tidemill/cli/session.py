@@ -31,11 +31,15 @@ class Session:
     @property
     def link(self) -> finding.Link:
         if self._link is None:
-            state_dir: Path | None = getattr(self.args, "state_dir", None)
-            self._link = finding.find(self.environ, self._now, api=getattr(self.args, "api", None), state_dir=state_dir)
+            self._link = self.another_link()
             if not self._link.live:
                 self.note(f"the daemon is down; reading {self._link.where}")
         return self._link
+
+    def another_link(self) -> finding.Link:
+        """Look for the daemon anew, and say nothing of what is found. The caller closes it."""
+        state_dir: Path | None = getattr(self.args, "state_dir", None)
+        return finding.find(self.environ, self._now, api=getattr(self.args, "api", None), state_dir=state_dir)
 
     def get(self, path: str, **query: Any) -> Any:
         return self.link.ask("GET", path, query=query)
