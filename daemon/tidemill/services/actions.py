@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
+from tidemill.clock import Clock
 from tidemill.core.automations import (
     ABOUT_DEPLOYMENT,
     ABOUT_RUN,
@@ -26,7 +27,6 @@ from tidemill.core.runs import FlowRun
 from tidemill.core.states import ACTIVE, StateType
 from tidemill.errors import TidemillError, TransitionError
 from tidemill.services.backlook import pages
-from tidemill.services.control import Control
 from tidemill.services.overrides import Overrides
 from tidemill.store import Store
 from tidemill.store import automations as stored
@@ -45,11 +45,22 @@ class CircleError(TidemillError):
 class Actions:
     """Carries out one action of a fire. What is done twice, after a crash, is done once: runs have a key, and so on."""
 
-    def __init__(self, *, store: Store, control: Control, overrides: Overrides, tell: TellChannel) -> None:
+    def __init__(
+        self,
+        *,
+        store: Store,
+        clock: Clock,
+        overrides: Overrides,
+        tell: TellChannel,
+        create_run: Callable[..., Awaitable[FlowRun]],
+        cancel_run: Callable[[str, str], Awaitable[FlowRun]],
+    ) -> None:
         self._store = store
-        self._control = control
+        self._clock = clock
         self._overrides = overrides
         self.tell = tell
+        self._create_run = create_run
+        self._cancel_run = cancel_run
 
     async def carry_out(self, fire: Fire, step: int, *, most_rounds: int) -> str:
         """Do what a step says; return what was done, in words. Raises TidemillError that says why not."""
@@ -84,7 +95,7 @@ class Actions:
                 )
             parent = await self._store.read(lambda connection: stored_runs.get(connection, run_id))
         values = values_of(fire.automation, cause)
-        run = await self._control.create_run(
+        run = await self._create_run(
             action.deployment,
             parameters=fill_all(action.parameters, values),
             tags=action.tags,
@@ -100,14 +111,14 @@ class Actions:
             if fire.cause.run is None:
                 raise TidemillError("there is no run that it is about")
             try:
-                run = await self._control.cancel_run(fire.cause.run, reason)
+                run = await self._cancel_run(fire.cause.run, reason)
             except TransitionError as error:
                 return str(error)  # it has ended meanwhile
             return f"cancelled {run.name} ({run.id})"
         cancelled = 0
         for run in await self._at_work(action.what):
             try:
-                await self._control.cancel_run(run.id, reason)
+                await self._cancel_run(run.id, reason)
             except TransitionError:
                 continue
             cancelled += 1
@@ -115,7 +126,7 @@ class Actions:
 
     async def _at_work(self, deployment: str) -> Sequence[FlowRun]:
         """Return the runs that run, or wait though they are due."""
-        now = self._control.clock.now()
+        now = self._clock.now()
         of = (deployment,)
         running = RunFilter(deployments=of, state_types=IN_HANDS)
         waiting = RunFilter(deployments=of, state_types=(StateType.SCHEDULED,), expected_start_before=now)

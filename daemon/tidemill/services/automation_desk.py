@@ -1,14 +1,25 @@
-"""What people ask of automations, by API and command line: to pause and resume them, to look, to try who is told."""
+"""What people ask of automations, by API and command line: to pause and resume them, to look, to try who is told.
+
+And how the rooms in which automations are heard, decided and done are put together.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from datetime import datetime
 
 from tidemill.clock import Clock
 from tidemill.core.automation_words import action_text
 from tidemill.core.automations import Automation, Cause, Fire, Tell
-from tidemill.services.actions import Actions, notice_of
+from tidemill.core.runs import FlowRun
+from tidemill.services.actions import Actions, TellChannel, notice_of
 from tidemill.services.automations import KIND, Automations
+from tidemill.services.bus import EventBus
 from tidemill.services.catalogue import Catalogue
+from tidemill.services.fires import Fires
 from tidemill.services.overrides import Overrides
+from tidemill.services.timekeeper import Timekeeper
+from tidemill.store import Store
 
 
 class AutomationDesk:
@@ -49,3 +60,36 @@ class AutomationDesk:
             else:
                 rest.append(action_text(action))
         return {"told": told, "not_done": rest}
+
+
+def assemble(
+    *,
+    store: Store,
+    catalogue: Catalogue,
+    timekeeper: Timekeeper,
+    bus: EventBus,
+    clock: Clock,
+    overrides: Overrides,
+    tell: TellChannel,
+    create_run: Callable[..., Awaitable[FlowRun]],
+    cancel_run: Callable[[str, str], Awaitable[FlowRun]],
+    last_alive: datetime | None,
+    slice_s: float,
+) -> tuple[Automations, AutomationDesk]:
+    """Return the service and its desk, wired together."""
+    actions = Actions(
+        store=store, clock=clock, overrides=overrides, tell=tell, create_run=create_run, cancel_run=cancel_run
+    )
+    service = Automations(
+        store=store,
+        catalogue=catalogue,
+        timekeeper=timekeeper,
+        bus=bus,
+        clock=clock,
+        fires=Fires(store=store, actions=actions),
+        last_alive=last_alive,
+        slice_s=slice_s,
+    )
+    overrides.automation_changed = service.resumed
+    desk = AutomationDesk(automations=service, actions=actions, overrides=overrides, catalogue=catalogue, clock=clock)
+    return service, desk

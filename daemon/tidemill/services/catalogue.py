@@ -8,6 +8,7 @@ from typing import Any
 
 from tidemill.config.settings import Settings
 from tidemill.core.admission import Limits, limits_of
+from tidemill.core.automations import Automation
 from tidemill.core.deployments import Deployment, WorkPool, WorkQueue
 from tidemill.core.overrides import Override
 from tidemill.core.schedules import CompiledSchedule, compile_schedule
@@ -157,6 +158,14 @@ class Catalogue:
                 return pool
         raise NotFoundError(_not_found("work pool", text, self.pools))
 
+    def find_automation(self, text: str) -> Automation:
+        """Return the automation of that name or id; raises NotFoundError."""
+        stated = self.settings.automations
+        for each in stated.values():
+            if text in (each.name, self.id_of("automation", each.name)) or alike(text) == alike(each.name):
+                return each
+        raise NotFoundError(_not_found("automation", text, stated))
+
     def id_of(self, kind: str, name: str) -> str:
         """Return the UUID of a configured thing."""
         known = self._ids.get((kind, name))
@@ -164,9 +173,11 @@ class Catalogue:
             known = self._ids[kind, name] = stable_id(self.instance, kind, name)
         return known
 
-    def _thing(self, kind: str, name: str) -> Deployment | WorkQueue | WorkPool | None:
+    def _thing(self, kind: str, name: str) -> Deployment | WorkQueue | WorkPool | Automation | None:
         if kind == "deployment":
             return self.deployments.get(name)
+        if kind == "automation":
+            return self.settings.automations.get(name)
         return self.queues.get(name) if kind == "work_queue" else self.pools.get(name)
 
 

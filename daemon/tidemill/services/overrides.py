@@ -19,6 +19,7 @@ KEYS: Mapping[str, tuple[str, ...]] = {
     "deployment": ("paused", "concurrency_limit"),
     "work_queue": ("paused", "concurrency_limit", "priority"),
     "work_pool": ("paused", "concurrency_limit"),
+    "automation": ("paused",),
 }
 MOST_SLOTS = 100_000
 BY = "api"
@@ -39,6 +40,8 @@ class Overrides:
         self._clock = clock
         # Told the name of a pool that may have more runs at a time than before.
         self.pool_grew: Callable[[str], None] = lambda name: None
+        # Told the name of an automation that was paused or resumed.
+        self.automation_changed: Callable[[str], None] = lambda name: None
 
     async def set(self, kind: str, name: str, key: str, value: Any, *, by: str = BY) -> None:
         """Set one key of a deployment, work_queue or work_pool. The file's own value clears what was set before.
@@ -89,6 +92,8 @@ class Overrides:
             return self._catalogue.find_queue(name).name
         if kind == "work_pool":
             return self._catalogue.find_pool(name).name
+        if kind == "automation":
+            return self._catalogue.find_automation(name).name
         raise TidemillError(f"nothing of a {kind} is set by hand; of {', '.join(KEYS)} it is")
 
     async def _take_effect(self, kind: str, name: str, key: str) -> None:
@@ -98,6 +103,9 @@ class Overrides:
                 await self._scheduler.pause(name, now)
             else:
                 await self._scheduler.resume(name, now)
+        if kind == "automation":
+            self.automation_changed(name)
+            return
         if kind == "work_pool" and key == "concurrency_limit":
             self.pool_grew(name)
         self._dispatcher.relimit()
