@@ -18,7 +18,8 @@ from tidemill.api import sockets
 from tidemill.api.app import build_app
 from tidemill.api.places import DATABASE, SOCKET
 from tidemill.api.server import Server
-from tidemill.config import ApiSettings
+from tidemill.clock import SystemClock
+from tidemill.config import ApiSettings, RetentionSettings
 from tidemill.core import transitions
 from tidemill.core.blocks import Block, BlockType
 from tidemill.core.deployments import Deployment, FlowKind, FlowRef, WorkPool, WorkQueue
@@ -33,9 +34,13 @@ from tidemill.core.states import State, StateType
 from tidemill.errors import TidemillError, TransitionError
 from tidemill.ids import Ids
 from tidemill.services.bus import EventBus
+from tidemill.services.metrics import METRICS
 from tidemill.services.orchestrator import Orchestrator
 from tidemill.services.recorder import RecorderHouse
+from tidemill.services.retention import Janitor
 from tidemill.services.scripts import Scripts
+from tidemill.services.upkeep import Upkeep
+from tidemill.services.wake import Pulse
 from tidemill.store import Store, inline_doors
 from tidemill.store import runs as stored_runs
 from tidemill.store.artifacts import ARTIFACTS
@@ -149,6 +154,13 @@ class Overriding:
         return [each.key for each in held]
 
 
+class Nothing:
+    """Metrics of a daemon in which nothing has happened."""
+
+    async def collect(self) -> dict[str, list[Any]]:
+        return {metric.name: [] for metric in METRICS}
+
+
 class Drains:
     """Draining that waits for the runs that are RUNNING in the list it is given."""
 
@@ -179,7 +191,12 @@ class Mill:
     def __init__(self, store: Store, clock: FakeClock) -> None:
         self.store, self.clock, self.events = store, clock, WatchedBus()
         store.on_commit = self.events.publish
-        self.settings = SimpleNamespace(api=ApiSettings(listen=(), sample=True))
+        self.settings = SimpleNamespace(api=ApiSettings(listen=(), sample=True), retention=RetentionSettings())
+        self.metrics = Nothing()
+        kept: Any = SimpleNamespace(settings=self.settings)
+        # Pieces are deleted at their own pace; what is old goes by the clock of the tests.
+        janitor = Janitor(store=store, catalogue=kept, clock=SystemClock())
+        self.upkeep = Upkeep(janitor=janitor, catalogue=kept, store=store, clock=clock)
         self.instance_id = store.instance_id
         self.ids = Ids(random.Random(7))
         self.failing: Exception | None = None

@@ -116,9 +116,10 @@ def _verified(path: Path, named: str) -> inspection.Facts:
 def _set_aside(target: Path, now: datetime) -> Path:
     """Give the present database a second name, with everything in its one file where that can be done."""
     aside = target.with_name(f"{target.name}.{now:%Y%m%dT%H%M%SZ}.aside")
-    with contextlib.suppress(sqlite3.Error), closing(connections.connect_writer(target)) as connection:
-        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-    # A database that is damaged keeps its log, under the name that belongs to it; beside the new one it must not stay.
+    if _is_whole(target):
+        with closing(connections.connect_writer(target)) as connection:
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    # One that is damaged keeps its log, under the name that belongs to it. Beside the new one SQLite would apply it.
     for suffix in ("-wal", "-shm"):
         beside = target.with_name(target.name + suffix)
         if beside.exists():
@@ -126,6 +127,15 @@ def _set_aside(target: Path, now: datetime) -> Path:
     aside.unlink(missing_ok=True)
     os.link(target, aside)
     return aside
+
+
+def _is_whole(path: Path) -> bool:
+    try:
+        with closing(connections.open_reader(path)) as reader:
+            schema.require_restorable(reader, path)
+            return not inspection.damage(reader, full=False)
+    except DatabaseError:
+        return False
 
 
 def own_as(folder: Path, *paths: Path) -> None:
