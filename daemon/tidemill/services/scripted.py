@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from tidemill.clock import Clock
 from tidemill.config import Loaded
+from tidemill.config.settings import Settings
 from tidemill.core.overrides import Override
 from tidemill.core.ports import Cancellation, Job, Outcome, Recorder
 from tidemill.core.reports import Question, Report
+from tidemill.core.schedules import CompiledSchedule
 from tidemill.core.states import StateType
 from tidemill.errors import TidemillError
 from tidemill.ids import Ids
@@ -100,7 +102,8 @@ async def open_house(
     ids = Ids(random.Random(seed))  # noqa: S311 - a seed is the point
     store = await Store.open(database, clock=clock, ids=ids, doors=doors)
     return scripted_house(
-        loaded,
+        loaded.settings,
+        loaded.compiled,
         store,
         clock=clock,
         ids=ids,
@@ -111,7 +114,8 @@ async def open_house(
 
 
 def scripted_house(
-    loaded: Loaded,
+    settings: Settings,
+    compiled: Mapping[str, Sequence[CompiledSchedule]],
     store: Store,
     *,
     clock: Clock,
@@ -123,7 +127,7 @@ def scripted_house(
     """Return the daemon's services on a store that is open, with scripted runs."""
     return House(
         store=store,
-        catalogue=Catalogue(loaded.settings, instance=store.instance_id, overrides=overrides, compiled=loaded.compiled),
+        catalogue=Catalogue(settings, instance=store.instance_id, overrides=overrides, compiled=compiled),
         clock=clock,
         ids=ids,
         runner=lambda pool: ScriptedRunner(script, clock),

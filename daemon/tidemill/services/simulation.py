@@ -16,8 +16,11 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from tidemill.clock import MICROSECOND
 from tidemill.config import Loaded
+from tidemill.config.settings import Settings
 from tidemill.core.events import Event, FiresSkipped, RunChanged
 from tidemill.core.lengths import Lengths
 from tidemill.core.ports import Job, Outcome
@@ -56,7 +59,8 @@ class Simulation:
         tell: Tell = lambda part: None,
     ) -> None:
         """``instance_id``: the real daemon's, from which jitter is drawn. ``tell`` hears how far it is, from 0 to 1."""
-        self._loaded = loaded
+        self._settings = in_seclusion(loaded.settings)
+        self._compiled = loaded.compiled
         self._start = start
         self._lasts = lasts
         self._lengths = lengths
@@ -76,7 +80,7 @@ class Simulation:
         return found
 
     async def _with_memory(self, loop: VirtualLoop) -> Simulated | None:
-        store = MemoryStore(instance_id=self._instance_id or self._ids().new(self._start))
+        store = MemoryStore(instance_id=self._instance_id or self._ids().new(self._start), now=self._start)
         try:
             return await self._live(loop, store, lambda: store.beyond is not None)
         except Exception:
@@ -108,7 +112,9 @@ class Simulation:
     async def _live(self, loop: VirtualLoop, store: Store, hopeless: Callable[[], bool]) -> Simulated | None:
         # A fire at the very start belongs to it, and schedules fire after the instant at which they are taken over.
         clock = VirtualClock(loop, self._start - MICROSECOND)
-        house = scripted_house(self._loaded, store, clock=clock, ids=self._ids(), script=self._script())
+        house = scripted_house(
+            self._settings, self._compiled, store, clock=clock, ids=self._ids(), script=self._script()
+        )
         witness = Witness(house, self._start)
         await house.recover()
         house.start(housekeeping=False)
@@ -146,6 +152,16 @@ _OUTCOMES = {
     StateType.FAILED: Outcome(type=StateType.FAILED, name="Failed", message="failed, as runs on record did"),
     StateType.CRASHED: Outcome(type=StateType.CRASHED, name="Crashed", message="crashed, as runs on record did"),
 }
+
+
+def in_seclusion(settings: Settings) -> Settings:
+    """Return settings by which nobody outside is told of anything."""
+    return replace(
+        settings,
+        notify={},
+        daemon=replace(settings.daemon, ping=None),
+        deployments={name: replace(each, notify=(), ping=None) for name, each in settings.deployments.items()},
+    )
 
 
 class Witness:

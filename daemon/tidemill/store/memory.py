@@ -1,7 +1,9 @@
-"""A store in memory, for simulations: it keeps the runs that have not ended, and is ten times as fast as a database.
+"""A store in memory, for simulations: it keeps the runs that have not ended, several times as fast as a database.
 
-It answers what schedulers and workers ask for each run. Whatever else is asked raises :class:`BeyondMemoryError`, and
-is noted in ``beyond`` where somebody swallows that: nothing is answered wrongly, and who wants more takes a database.
+It answers what schedulers and workers ask for each run. Everything else that is asked before the first run has started
+(what services look at when they begin) is answered by a real database in memory, which has seen every change; from then
+on it raises :class:`BeyondMemoryError`, and is noted in ``beyond`` where somebody swallows that. So nothing is answered
+wrongly, and who wants more takes a database.
 """
 
 from __future__ import annotations
@@ -15,11 +17,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from tidemill.core.overrides import Override
 from tidemill.core.runs import FlowRun, Transition
 from tidemill.core.states import StateType
 from tidemill.errors import DatabaseError
-from tidemill.store import catalogue, instance, planning, runs, schedules, variables
+from tidemill.store import instance, planning, runs, schedules, schema
 from tidemill.store.ops import Op
 from tidemill.store.store import Store
 from tidemill.store.writer import Stats
@@ -30,8 +31,6 @@ R = TypeVar("R")
 
 # Runs that have ended and can still be asked for: who decides on one may be a moment late.
 ENDED = 1_000
-# Nobody reads these while the daemon runs.
-UNREAD = (instance.LAST_ALIVE, variables.STATE_VARIABLES, catalogue.SYNC_CATALOGUE)
 
 
 class BeyondMemoryError(RuntimeError):
@@ -41,7 +40,7 @@ class BeyondMemoryError(RuntimeError):
 class MemoryStore(Store):
     """A store of an instance that has never run. Changes take effect, and are published, at once."""
 
-    def __init__(self, *, instance_id: str) -> None:
+    def __init__(self, *, instance_id: str, now: datetime) -> None:
         self.path = Path("memory")
         self.instance_id = instance_id
         self.set_aside = None
@@ -55,6 +54,11 @@ class MemoryStore(Store):
         self._ended: dict[str, FlowRun] = {}  # the last ones
         self._dues: set[tuple[str | None, str, datetime | None]] = set()
         self._idempotency_keys: set[str] = set()
+        self._beginning: sqlite3.Connection | None = sqlite3.connect(":memory:", isolation_level=None)
+        for script in schema.migrations():
+            for statement in schema.statements(script):
+                self._beginning.execute(statement)
+        instance.create(self._beginning, instance_id, now)
 
     # -- changes -----------------------------------------------------------------------------------------------------
 
@@ -75,20 +79,27 @@ class MemoryStore(Store):
         return future
 
     def post(self, op: Op[I, Any], item: I, *, event: Any = None) -> None:
-        """Forget it: who wants to read it is refused."""
+        """Forget it: who wants to read it later is refused."""
+        if self._beginning is not None:
+            op.apply(self._beginning, [item])
 
     async def flush(self) -> None:
         """Nothing is ever on its way."""
 
     def _change(self, op: Op[Any, Any], item: Any) -> Any:
         if op is runs.TRANSITIONS:
+            if self._beginning is not None:
+                self._beginning.close()
+                self._beginning = None
             return self._transition(item)
+        if self._beginning is not None:
+            (result,) = op.apply(self._beginning, [item])
+            if op is not schedules.PLAN and op is not runs.CREATE_RUNS:
+                return result
         if op is schedules.PLAN:
             return self._plan(item)
         if op is runs.CREATE_RUNS:
             return self._make(item)
-        if any(op is unread for unread in UNREAD):
-            return None
         raise self._beyond(op.name)
 
     def _plan(self, plan: schedules.Plan) -> tuple[int, ...]:
@@ -130,8 +141,10 @@ class MemoryStore(Store):
         """Return what ``fn`` would read; it is known by its function, a ``partial`` of it or itself."""
         asked: Any = fn
         answer = self._answers().get(asked.func if isinstance(asked, partial) else asked)
+        if answer is None and self._beginning is not None:
+            return fn(self._beginning)
         if answer is None:
-            raise self._beyond(getattr(fn, "__qualname__", repr(fn)))
+            raise self._beyond(getattr(asked, "__qualname__", repr(fn)))
         found: T = answer(**(asked.keywords if isinstance(asked, partial) else {}))
         return found
 
@@ -140,11 +153,7 @@ class MemoryStore(Store):
             runs.due: self._due,
             runs.get: self._get,
             runs.unfinished: self._unfinished,
-            schedules.cursors: dict,
-            planning.planned_as: dict,
             planning.planned_ahead: self._planned_ahead,
-            catalogue.overrides: self._overrides,
-            instance.last_alive: lambda: None,
         }
 
     def _due(self, until: datetime, limit: int) -> list[FlowRun]:
@@ -175,9 +184,6 @@ class MemoryStore(Store):
         ]
         return sorted(found, key=lambda fire: fire[2])
 
-    def _overrides(self) -> list[Override]:
-        return []
-
     def _beyond(self, what: str) -> BeyondMemoryError:
         self.beyond = self.beyond or what
         return BeyondMemoryError(what)
@@ -205,3 +211,5 @@ class MemoryStore(Store):
         """Forget everything."""
         self._runs.clear()
         self._ended.clear()
+        if self._beginning is not None:
+            self._beginning.close()
