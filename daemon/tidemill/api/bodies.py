@@ -111,6 +111,7 @@ class Query(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     variables: NamedFilter | None = None
     concurrency_limits: NamedFilter | None = None
     block_documents: NamedFilter | None = None
+    automations: NamedFilter | None = None
     sort: str | None = None
     limit: int | None = None
     offset: int = 0
