@@ -7,7 +7,6 @@ from datetime import datetime
 from typing import Any
 
 from tidemill.clock import Clock
-from tidemill.config.keys import NEVER_OVERRIDABLE
 from tidemill.config.settings import Settings
 from tidemill.core.deployments import Deployment
 from tidemill.core.events import RunDeleted
@@ -15,14 +14,18 @@ from tidemill.core.runs import FlowRun
 from tidemill.core.states import ACTIVE, State, StateType
 from tidemill.errors import NotFoundError, TidemillError, TransitionError
 from tidemill.ids import Ids
+from tidemill.services.automation_desk import AutomationDesk
+from tidemill.services.backfills import Backfills
 from tidemill.services.bus import EventBus
 from tidemill.services.catalogue import Catalogue
 from tidemill.services.draining import Draining
+from tidemill.services.given import merged
 from tidemill.services.metrics import Metrics
 from tidemill.services.notices import Notices
 from tidemill.services.orchestrator import Orchestrator
 from tidemill.services.overrides import BY, Overrides
 from tidemill.services.pauses import Pauses
+from tidemill.services.reloader import Reloader
 from tidemill.services.scripts import Scripts
 from tidemill.services.slots import SlotKeeper
 from tidemill.services.upkeep import Upkeep
@@ -53,6 +56,7 @@ class Control:
         scripts: Scripts,
         overrides: Overrides,
         draining: Draining,
+        backfills: Backfills,
     ) -> None:
         self.clock = clock
         self.events = bus
@@ -68,9 +72,12 @@ class Control:
         self.scripts = scripts
         self.overrides = overrides
         self.draining = draining
+        self.backfills = backfills
         self.upkeep: Upkeep
         self.metrics: Metrics
         self.notices: Notices
+        self.automations: AutomationDesk
+        self.reloader: Reloader | None = None  # takes over what the files say by now
         # Asks the code of a run that no worker carries to end; False: it is not reached.
         self.cancel_elsewhere: Callable[[FlowRun, str], bool] = lambda run, reason: False
 
@@ -94,18 +101,15 @@ class Control:
         scheduled_time: datetime | None = None,
         idempotency_key: str | None = None,
         parent: FlowRun | None = None,
+        made_by: str | None = None,
     ) -> FlowRun:
         """Make a run of a deployment, now or at ``scheduled_time``; return it. ``parent`` is the run that asks for it.
 
-        ``parameters`` go over the deployment's own; only those its ``overridable`` lists may be given (P15). A known
-        ``idempotency_key`` returns the run that was made with it.
+        ``parameters`` go over the deployment's own; only those its ``overridable`` lists may be given (P15), but by
+        what the configuration itself has made, which ``made_by`` names. A known ``idempotency_key`` returns the run
+        that was made with it.
         """
         found = self._catalogue.find(deployment)
-        given = dict(parameters or {})
-        _refuse_overrides(found, given)
-        merged = {**found.parameters, **given}
-        if given:
-            self._check_parameters(found, merged)
         now = self.clock.now()
         run = FlowRun(
             seq=self.store.next_seq(),
@@ -115,12 +119,12 @@ class Control:
             deployment=found.name,
             work_pool=found.work_pool,
             work_queue=found.work_queue,
-            parameters=merged,
+            parameters=merged(found, parameters or {}, self._check_parameters, stated=made_by is not None),
             tags=tuple(dict.fromkeys((*found.tags, *tags))),
             expected_start=scheduled_time or now,
             state=State(type=StateType.SCHEDULED, name="Scheduled", timestamp=now),
             created=now,
-            created_by="person" if parent is None else "flow",
+            created_by=made_by or ("person" if parent is None else "flow"),
             idempotency_key=idempotency_key,
             parent_run_id=None if parent is None else parent.id,
         )
@@ -207,15 +211,3 @@ class Control:
         """Return the daemon's health and what it is doing."""
         found: dict[str, Any] = await self._status()
         return found
-
-
-def _refuse_overrides(deployment: Deployment, given: Mapping[str, Any]) -> None:
-    allowed = deployment.overridable
-    refused = sorted(name for name in given if allowed is not None and name not in allowed)
-    if refused:
-        may = f"it allows {', '.join(sorted(allowed))}" if allowed else "it allows none"
-        never = NEVER_OVERRIDABLE.get(deployment.flow.entrypoint, frozenset())
-        remedy = "change it in the configuration" if never.intersection(refused) else "list it under overridable"
-        raise TidemillError(
-            f"deployment {deployment.name} does not let {', '.join(refused)} be overridden ({may}); {remedy}"
-        )

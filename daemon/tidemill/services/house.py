@@ -23,7 +23,10 @@ from tidemill.core.runs import FlowRun
 from tidemill.core.states import StateType
 from tidemill.errors import TidemillError
 from tidemill.ids import Ids
+from tidemill.services.alarms import Alarms
 from tidemill.services.answers import Answers
+from tidemill.services.automation_desk import assemble
+from tidemill.services.backfills import Backfills
 from tidemill.services.bus import EventBus
 from tidemill.services.catalogue import Catalogue
 from tidemill.services.control import Control
@@ -39,13 +42,16 @@ from tidemill.services.overrides import Overrides
 from tidemill.services.pauses import Pauses
 from tidemill.services.recorder import DaemonRecorder
 from tidemill.services.recovery import EndOrphans, Recovered, recover
+from tidemill.services.reloader import Reloader
 from tidemill.services.retention import Janitor
 from tidemill.services.scheduler import Scheduler
 from tidemill.services.scripts import Scripts
 from tidemill.services.slots import SlotKeeper
 from tidemill.services.status import Status
+from tidemill.services.stranded import Stranded
 from tidemill.services.subflows import Subflows
 from tidemill.services.timekeeper import Timekeeper
+from tidemill.services.troubles import Troubles
 from tidemill.services.upkeep import Upkeep
 from tidemill.services.waits import Waits
 from tidemill.services.worker import RunRecorder, Worker
@@ -162,7 +168,16 @@ class House:
         self.draining = Draining(
             dispatcher=self.dispatcher, workers=self.workers, paused=lambda: self.pauses.paused, clock=clock
         )
+        self.backfills = Backfills(
+            orchestrator=self.orchestrator,
+            catalogue=catalogue,
+            bus=self.bus,
+            clock=clock,
+            ids=ids,
+            check=check_parameters,
+        )
         self.status.parts["drain"] = self.draining.document
+        self.status.parts["backfills"] = self.backfills.documents
         self.control = Control(
             orchestrator=self.orchestrator,
             catalogue=catalogue,
@@ -177,10 +192,37 @@ class House:
             scripts=self.scripts,
             overrides=self.overrides,
             draining=self.draining,
+            backfills=self.backfills,
         )
         self.control.metrics = self.metrics
+        self.alarms = Alarms(
+            store=store,
+            catalogue=catalogue,
+            clock=clock,
+            ids=ids,
+            notices=self.notices,
+            bus=self.bus,
+            troubles=Troubles(store=store, timekeeper=self.timekeeper, workers=self.workers, status=self.status).now,
+        )
         self.control.notices = self.notices
+        self.status.parts["notify"] = self.notices.document
+        self.status.troubles.append(self.notices.problems)
         self.control.upkeep = Upkeep(janitor=self.janitor, catalogue=catalogue, store=store, clock=clock)
+        self.automations, self.control.automations = assemble(
+            store=store,
+            catalogue=catalogue,
+            timekeeper=self.timekeeper,
+            bus=self.bus,
+            clock=clock,
+            overrides=self.overrides,
+            tell=lambda notice, channel: self.notices.tell(notice, channel=channel),
+            create_run=self.control.create_run,
+            cancel_run=self.control.cancel_run,
+            last_alive=last_alive,
+            slice_s=slice_s,
+        )
+        self.status.parts["automations"] = self.automations.document
+        self.status.troubles.append(self.automations.problems)
         self.answers = Answers(
             store=store,
             catalogue=catalogue,
@@ -195,6 +237,8 @@ class House:
         self.overrides.pool_grew = lambda name: self.workers[name].staff() if name in self.workers else None
         self.control.cancel_elsewhere = self.scripts.cancel
         catalogue.on_replaced.append(self._limits_replaced)
+        self.stranded = Stranded(orchestrator=self.orchestrator, catalogue=catalogue, dispatcher=self.dispatcher)
+        self.reloader: Reloader | None = None
         store.on_commit = self.bus.publish
         store.on_lines = self.bus.lines_stored
         self.bus.listen(self.dispatcher.hear)
@@ -212,6 +256,7 @@ class House:
         """Deal with what an earlier daemon left, and with what was missed since; before anything new starts."""
         now = self.clock.now()
         await self.notices.load()
+        await self.alarms.load(self.last_alive)
         recovered = await recover(
             self.orchestrator,
             self.catalogue,
@@ -221,12 +266,14 @@ class House:
         )
         await self._find_again(recovered)
         await self.scripts.adopt()
+        await self.stranded.look_after()
         stated = variables.Stated(values=self.catalogue.settings.variables, at=now)
         await self.store.write(variables.STATE_VARIABLES, stated)
         await self.scheduler.load(now)
         if self.last_alive is not None and self.timekeeper.held is None and self.last_alive < now:
             await self.missed.make_up(self.last_alive, now)
         await self.scheduler.plan_at_start(now)
+        await self.backfills.load()
         if self.timekeeper.held is None:
             await self.store.write(instance.LAST_ALIVE, now)
         return recovered
@@ -255,7 +302,10 @@ class House:
             "dispatcher": self.dispatcher.run(),
             "scheduler": self.scheduler.run(),
             "lateness": self.lateness.run(),
+            "backfills": self.backfills.run(),
             "notices": self.notices.run(),
+            "alarms": self.alarms.run(),
+            "automations": self.automations.run(),
         }
         if housekeeping:
             services["janitor"] = self.janitor.run()
@@ -274,10 +324,15 @@ class House:
         """
         self.status.stopping = True
         self.orchestrator.stopping = True
+        if self.reloader is not None:
+            self.reloader.close()
+        if self.reloader is not None:
+            self.reloader.close()
         self.scripts.close()
         self.scheduler.close()
         self.dispatcher.close()
         self.lateness.close()
+        self.backfills.close()
         self.janitor.close()
         away = sum(worker.detach() for worker in self.workers.values())
         if away:
@@ -293,6 +348,9 @@ class House:
         if not drained.done():
             cut += sum(worker.cancel_all("the daemon stopped") for worker in self.workers.values())
             await self._concluded(drained)
+        self.automations.close()
+        if (automations := self._tasks.get("automations")) is not None:
+            await asyncio.wait({automations}, timeout=STORE_PATIENCE_S)  # what ended just now is acted on, too
         for task in self._tasks.values():
             task.cancel()
         await asyncio.gather(*self._tasks.values(), hurried, *self._cancelling, return_exceptions=True)
