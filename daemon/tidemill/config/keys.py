@@ -101,8 +101,8 @@ DAEMON = _keys(
         name="ping",
         kind=notify_kinds.ping(),
         example='"https://hc-ping.com/…"',
-        help="a dead man's switch elsewhere: told that the daemon is well, or what it fails by; a URL, to which /fail is "
-        "added, or { success = …, fail = … }; each may be a secret's reference",
+        help="a dead man's switch elsewhere: told that the daemon is well, or that it is not; a URL, to which /fail "
+        "is added, or { success = …, fail = … }; each may be a secret's reference",
     ),
     Key(
         name="ping_interval",

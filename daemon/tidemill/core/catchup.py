@@ -8,6 +8,10 @@ from datetime import datetime, timedelta
 from tidemill.core.deployments import CatchUp
 from tidemill.durations import format_duration
 
+_SUPERSEDED = "runs only the last one"
+_UNCOUNTED = "fires were missed; the latest"
+_NOT_WANTED = "is paused or no longer in the configuration"
+
 
 def catch_up(
     dues: Sequence[datetime],
@@ -33,7 +37,17 @@ def catch_up(
     skipped = [(due, old) for due in missed if due < horizon]
     recent = [due for due in missed if due >= horizon]
     if policy is CatchUp.LATEST:
-        reason = f'missed {why}; catch_up = "latest" runs only the last one'
+        reason = f'missed {why}; catch_up = "latest" {_SUPERSEDED}'
         skipped += [(due, reason) for due in recent[:-1]]
         recent = recent[-1:]
     return recent + coming, skipped
+
+
+def is_lost(reason: str, policy: CatchUp) -> bool:
+    """Say whether a fire that was skipped for ``reason`` is one that people miss.
+
+    It is not where a later one runs in its place, where it collided, or where nobody wanted it any more.
+    """
+    if _UNCOUNTED in reason:
+        return policy is not CatchUp.LATEST
+    return reason.startswith("missed ") and not reason.endswith((_SUPERSEDED, _NOT_WANTED))

@@ -11,13 +11,14 @@ from zoneinfo import ZoneInfo
 import msgspec
 
 from tidemill.core.notices import Notice, NoticeKind
-from tidemill.core.runs import FlowRun
+from tidemill.core.runs import FlowRun, SkippedFire
 
 SUBJECT_LENGTH = 150
 LINES = 20  # of a run's output
 LISTED = 50  # deployments in one message
 IN_FULL = 3  # failures in one message that are told with their output
 NAMED = 3  # deployments in a subject line
+ID_END = 8  # characters of an id, which the command line takes for the whole
 SHORT = 1500  # characters, for chats
 
 FAILURES = frozenset({NoticeKind.FAILED, NoticeKind.TIMED_OUT, NoticeKind.CRASHED})
@@ -52,10 +53,7 @@ class Text(msgspec.Struct, frozen=True):
 def compose(told: Sequence[Told], place: Place, *, lost: int = 0) -> Text:
     """Return the message that tells all of it, one thing or a storm. ``lost`` notices could not be kept for it."""
     told = _latest(told)
-    if len(told) == 1:
-        found = _single(told[0], place)
-    else:
-        found = Text(_subject(told), _digest(told, place))
+    found = _single(told[0], place) if len(told) == 1 else Text(_subject(told), _digest(told, place))
     text = found.text.rstrip()
     if lost:
         text += f"\n\n{lost} older notices are not here: too many waited for this channel."
@@ -95,7 +93,8 @@ def _body(told: Told, place: Place) -> list[str]:
     found: list[str] = []
     if run is not None or notice.deployment is not None:
         found += _fields(_facts(told, place))
-    if notice.lines:
+    of_run = notice.kind in FAILURES or notice.kind is NoticeKind.RECOVERED
+    if notice.lines and not of_run:
         found += ["", *notice.lines]
     if told.lines:
         count = len(told.lines)
@@ -106,6 +105,8 @@ def _body(told: Told, place: Place) -> list[str]:
     look = _look(told)
     if look:
         found += ["", *_fields([("Look", look[0]), *(("", each) for each in look[1:])])]
+    if notice.lines and of_run:
+        found += ["", *notice.lines]
     return found
 
 
@@ -149,15 +150,32 @@ def _next(told: Told, place: Place) -> str:
 def _look(told: Told) -> list[str]:
     notice = told.notice
     if notice.kind in FAILURES and notice.run is not None:
-        found = [f"tidemill flow-run logs {notice.run}"]
-        if told.next_due is None or told.paused or (told.run is not None and told.run.attempt):
-            found.append(f"tidemill flow-run retry {notice.run}")
-        return found
+        return [f"tidemill flow-run {verb} {notice.run[-ID_END:]}" for verb in ("logs", "retry")]
     if notice.kind is NoticeKind.MISSED and notice.deployment is not None:
         return [f"tidemill why {notice.deployment}", f"tidemill deployment run {notice.deployment}"]
     if notice.kind is NoticeKind.AUTOMATION and notice.run is not None:
-        return [f"tidemill flow-run logs {notice.run}"]
+        return [f"tidemill flow-run logs {notice.run[-ID_END:]}"]
     return []
+
+
+def missed_notice(missed: SkippedFire, place: Place) -> Notice:
+    """Return what is told of fires that made no run; the reason is catch-up's."""
+    name, first, last, count, reason = missed.deployment, missed.first, missed.last, missed.count, missed.reason
+    why = reason.removeprefix("missed ")
+    brief = why.partition(";")[0].partition(",")[0]
+    fires = "its fire of" if count == 1 else f"{count} fires, the first of"
+    lines = [f"Skipped: {reason}."]
+    if count > 1:
+        lines.insert(0, f"They were due from {moment(first, place)} to {moment(last, place)}.")
+    lines.append("Nothing makes up for them by itself; what catch_up and catch_up_window say decides that.")
+    return Notice(
+        kind=NoticeKind.MISSED,
+        subject=f"{name} missed {fires} {brief_moment(first, place)} {brief}".rstrip(),
+        deployment=name,
+        lines=tuple(lines),
+        reason=reason,
+        failures=count,
+    )
 
 
 # --- several --------------------------------------------------------------------------------------------------------
@@ -228,7 +246,7 @@ def _failed(failed: Sequence[Told], place: Place) -> list[str]:
     rows = []
     for each in failed:
         at = (each.notice.at or place.now).astimezone(place.zone)
-        due = f"; next due {_short(each.next_due, place)}" if each.next_due is not None else ""
+        due = f"; next due {brief_moment(each.next_due, place)}" if each.next_due is not None else ""
         reason = one_line(each.notice.reason or _VERBS[each.notice.kind], 160)
         rows.append(f"{at:%H:%M:%S}  {each.notice.deployment or '':<{width}}  {reason}{due}")
     return [*found, *_listed(rows)]
@@ -244,13 +262,6 @@ def _listed(rows: Sequence[str]) -> list[str]:
     if len(rows) > LISTED:
         found.append(f"  … and {len(rows) - LISTED} more")
     return [*found, ""]
-
-
-def _short(when: datetime | None, place: Place) -> str:
-    if when is None:
-        return ""
-    local, today = when.astimezone(place.zone), place.now.astimezone(place.zone)
-    return f"{local:%H:%M}" if local.date() == today.date() else f"{local:%a %H:%M}"
 
 
 # --- words ----------------------------------------------------------------------------------------------------------
@@ -277,6 +288,15 @@ def moment(when: datetime, place: Place) -> str:
     local = when.astimezone(place.zone)
     offset = f"{local:%z}"
     return f"{local:%a %Y-%m-%d %H:%M:%S} {offset[:3]}:{offset[3:5]}"
+
+
+def brief_moment(when: datetime, place: Place) -> str:
+    """Return an instant as a subject line has it: the time, with the day where it is not today's."""
+    local, today = when.astimezone(place.zone), place.now.astimezone(place.zone)
+    if local.date() == today.date():
+        return f"{local:%H:%M}"
+    near = abs((local.date() - today.date()).days) < 6
+    return f"{local:%a %H:%M}" if near else f"{local:%Y-%m-%d %H:%M}"
 
 
 def span(seconds: float) -> str:

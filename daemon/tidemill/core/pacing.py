@@ -7,10 +7,14 @@ from datetime import timedelta
 import msgspec
 
 # So many messages may follow each other; then one for each interval, and what comes meanwhile is in one message.
-BURST = 5
+BURST = 4
 INTERVAL_S = 300.0
-# How long the first notice of a message waits for others that belong to the same event.
+# A message goes when nothing more came for so long, or so long after the first notice of it: what belongs together is
+# told together.
 GATHER_S = 5.0
+GATHER_MOST_S = 30.0
+# How long a recovery waits for the others that failed in the same storm.
+STORM_HOLD_S = 900.0
 # Waits before an undelivered message is tried again; the last one repeats.
 BACKOFF_S = (30.0, 60.0, 120.0, 300.0, 600.0, 1800.0)
 GIVE_UP = timedelta(days=3)

@@ -1,4 +1,4 @@
-"""Telling by mail: handed to the machine's own mail program, or to an SMTP server. Everything here blocks: a thread's work."""
+"""Telling by mail: handed to this machine's own mail program, or to an SMTP server. It blocks: a thread's work."""
 
 from __future__ import annotations
 

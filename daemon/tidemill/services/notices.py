@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from msgspec.structs import replace
@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from tidemill.clock import Clock
 from tidemill.config.settings import Settings
 from tidemill.core.channels import DEFAULT, Channel, UndeliveredError
+from tidemill.core.incidents import Incident
 from tidemill.core.notices import Notice, NoticeKind, Waiting
 from tidemill.errors import NotFoundError, TidemillError
 from tidemill.ids import Ids
@@ -39,6 +40,7 @@ class Notices:
         self._ids = ids
         self._outside = outside
         self._writer = Writer(store=store, catalogue=catalogue, clock=clock, ids=ids, outside=outside)
+        self.failing: Callable[[], Sequence[Incident]] = tuple  # what goes wrong now; services/alarms.py says it
         self._unheard = 0  # notices for which there was no channel
         self.outbox = Outbox(
             channels=lambda: self.channels,
@@ -94,7 +96,7 @@ class Notices:
         return [channels[name] for name in found if name in channels]
 
     async def test(self, name: str) -> str:
-        """Send a test message now; return what it went to, in words. Raises NotFoundError, or TidemillError with why."""
+        """Send a test message now; return its subject. Raises NotFoundError, or a TidemillError that says why not."""
         channel = self.channels.get(name)
         if channel is None:
             known = ", ".join(self.channels) or 'none; write default = "mailto:me@example.org" under [notify]'
@@ -134,7 +136,21 @@ class Notices:
 
     def document(self) -> dict[str, Any]:
         """Return who is told and how it went, as JSON values."""
-        return {"channels": self.outbox.documents(), "unheard": self._unheard}
+        return {
+            "channels": self.outbox.documents(),
+            "unheard": self._unheard,
+            "failing": [
+                {
+                    "subject": each.subject,
+                    "since": each.since.isoformat().replace("+00:00", "Z"),
+                    "failures": each.failures,
+                    "told": each.told,
+                    "flapping": each.flapping,
+                    "reason": each.reason,
+                }
+                for each in self.failing()
+            ],
+        }
 
     def problems(self) -> list[str]:
         """Return what keeps people from being told, in words."""

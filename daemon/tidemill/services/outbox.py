@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 from tidemill.clock import Clock
 from tidemill.core.channels import DEFAULT, Channel, UndeliveredError
 from tidemill.core.notices import Message, Waiting
-from tidemill.core.pacing import GATHER_S, GIVE_UP, Pace, backoff_s
+from tidemill.core.pacing import GATHER_MOST_S, GATHER_S, GIVE_UP, STORM_HOLD_S, Pace, backoff_s
 from tidemill.services.wake import Wake
 
 Carry = Callable[[Channel, Message], Awaitable[None]]  # raises UndeliveredError
@@ -19,7 +20,6 @@ Write = Callable[[Channel, Sequence[Waiting], int], Awaitable[Message]]  # the c
 
 DELIVERY_S = 60.0  # for one try
 MOST_WAITING = 1000  # notices a channel
-STORM_HOLD_S = 900.0  # how long a recovery from a storm waits for the others of it
 IDLE_S = 3600.0
 
 logger = logging.getLogger("tidemill.notify")
@@ -29,7 +29,9 @@ class _Line:
     """What waits for one channel, and how it has been with it."""
 
     def __init__(self, now_s: float) -> None:
-        self.waiting: dict[str, tuple[Waiting, float]] = {}  # by id; with the time from which it may go
+        self.waiting: dict[str, Waiting] = {}  # by id, oldest first
+        self.held: dict[str, float] = {}  # of those: until when at most
+        self.first_s = self.last_s = now_s  # when the first and the last of those not held came
         self.pace = Pace(at_s=now_s)
         self.sending: asyncio.Task[None] | None = None
         self.lost = 0  # dropped because too many waited
@@ -44,8 +46,37 @@ class _Line:
         """Return from when a message may go; None: there is nothing to send."""
         if not self.waiting or self.sending is not None:
             return None
-        first = min(at for _, at in self.waiting.values())
+        first = min(self.held.values(), default=math.inf)
+        if len(self.held) < len(self.waiting):
+            first = min(first, self.first_s + GATHER_MOST_S, self.last_s + GATHER_S)
         return max(first, self.not_before_s, now_s + self.pace.wait_s(now_s))
+
+    def add(self, item: Waiting, now_s: float) -> None:
+        """Take a notice in."""
+        if item.storm is not None:
+            self.held[item.id] = now_s + STORM_HOLD_S
+        else:
+            if len(self.held) == len(self.waiting):
+                self.first_s = now_s
+            self.last_s = now_s
+        self.waiting[item.id] = item
+
+    def let_go(self, storm: str, now_s: float) -> None:
+        """Hold no longer what waits for the others of a storm."""
+        for item in [self.waiting[id_] for id_ in self.held if self.waiting[id_].storm == storm]:
+            del self.held[item.id]
+            self.first_s = self.last_s = now_s
+
+    def ready(self, now_s: float) -> list[Waiting]:
+        """Return what goes with a message now: all but recoveries that are held, and whose whole storm is."""
+        storms = {self.waiting[id_].storm for id_, until in self.held.items() if until <= now_s}
+        return [item for item in self.waiting.values() if item.id not in self.held or item.storm in storms]
+
+    def drop(self, ids: Iterable[str]) -> None:
+        """Let notices out."""
+        for id_ in ids:
+            self.waiting.pop(id_, None)
+            self.held.pop(id_, None)
 
 
 class Outbox:
@@ -74,11 +105,10 @@ class Outbox:
         now_s = self._clock.monotonic()
         for item in items:
             line = self._line(item.channel)
-            hold_s = STORM_HOLD_S if item.storm is not None else GATHER_S
             if item.notice.key is not None:
-                same = [each for each, (other, _) in line.waiting.items() if other.notice.key == item.notice.key]
+                same = [each for each, other in line.waiting.items() if other.notice.key == item.notice.key]
                 self._drop(line, same)
-            line.waiting[item.id] = (item, now_s + hold_s)
+            line.add(item, now_s)
             if len(line.waiting) > MOST_WAITING:
                 self._drop(line, [next(iter(line.waiting))])
                 line.lost += 1
@@ -88,9 +118,7 @@ class Outbox:
         """All of a storm are well again: who waited for the others need not any longer."""
         now_s = self._clock.monotonic()
         for line in self._lines.values():
-            for id_, (item, at) in line.waiting.items():
-                if item.storm == storm:
-                    line.waiting[id_] = (item, min(at, now_s + GATHER_S))
+            line.let_go(storm, now_s)
         self._wake.set()
 
     def reconfigured(self) -> None:
@@ -98,8 +126,11 @@ class Outbox:
         channels = self._channels()
         for name in [name for name in self._lines if name not in channels]:
             gone = self._lines.pop(name)
-            if DEFAULT in channels and name != DEFAULT:
-                self._line(DEFAULT).waiting.update(gone.waiting)
+            if gone.sending is not None:
+                gone.sending.cancel()
+            if DEFAULT in channels:
+                for item in gone.waiting.values():
+                    self._line(DEFAULT).add(item, self._clock.monotonic())
             elif gone.waiting:
                 logger.warning("notify channel %s is gone, and with it %d notices", name, len(gone.waiting))
                 self._forget(list(gone.waiting))
@@ -138,12 +169,7 @@ class Outbox:
         if channel is None:
             return
         now, now_s = self._clock.now(), self._clock.monotonic()
-        ready = [item for item, at in line.waiting.values() if at <= now_s]
-        storms = {item.storm for item in ready if item.storm is not None}
-        # What is ready takes along whoever came meanwhile, but not a recovery that waits for others.
-        taken = [
-            item for item, at in line.waiting.values() if at <= now_s or item.storm is None or item.storm in storms
-        ]
+        taken = line.ready(now_s)
         lost = line.lost
         message = await self._write(channel, taken, lost)
         line.tried = now
@@ -205,15 +231,14 @@ class Outbox:
         )
 
     def _give_up(self, name: str, line: _Line, now: datetime) -> None:
-        old = [id_ for id_, (item, _) in line.waiting.items() if now - item.at > GIVE_UP]
+        old = [id_ for id_, item in line.waiting.items() if now - item.at > GIVE_UP]
         if old:
             line.lost += len(old)
             self._drop(line, old)
             logger.error("notify channel %s: %d notices are given up after %s", name, len(old), GIVE_UP)
 
     def _drop(self, line: _Line, ids: Sequence[str]) -> None:
-        for id_ in ids:
-            line.waiting.pop(id_, None)
+        line.drop(ids)
         if ids:
             self._forget(ids)
 
@@ -232,8 +257,7 @@ class Outbox:
         """Try to send what waits, once and in that time; return how many notices still wait. Call after ``close``."""
         for name, line in self._lines.items():
             if line.waiting and not line.failures and line.sending is None:
-                now_s = self._clock.monotonic()
-                line.waiting = {id_: (item, min(at, now_s)) for id_, (item, at) in line.waiting.items()}
+                line.held.clear()
                 line.sending = asyncio.create_task(self._send(name, line), name=f"notify {name}")
         sending = [line.sending for line in self._lines.values() if line.sending is not None]
         if sending:

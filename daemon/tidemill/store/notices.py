@@ -10,6 +10,8 @@ import msgspec
 
 from tidemill.clock import from_us, to_us
 from tidemill.core.notices import Waiting
+from tidemill.core.runs import FlowRun
+from tidemill.store import runs
 from tidemill.store.ops import Op, rows
 from tidemill.store.statements import load
 
@@ -78,3 +80,9 @@ def last_success(connection: sqlite3.Connection, deployment: str) -> datetime | 
     """Return when a run of a deployment last ended COMPLETED, as far as is kept."""
     (found,) = connection.execute(_SQL["last_success"], {"deployment": deployment}).fetchone()
     return None if found is None else from_us(found)
+
+
+def ended_since(connection: sqlite3.Connection, since: datetime, limit: int = 500) -> list[FlowRun]:
+    """Return runs that ended after ``since``, FAILED, CRASHED or COMPLETED, in the order they ended."""
+    (seqs,) = connection.execute(_SQL["ended_since"], {"since": to_us(since), "limit": limit}).fetchone()
+    return runs.documents(connection, seqs)

@@ -39,3 +39,10 @@ SELECT max((
     SELECT end_time FROM run WHERE run.route = route.number AND run.state_type = 5 ORDER BY expected_start DESC LIMIT 1
 ))
 FROM route WHERE route.deployment = :deployment;
+
+-- Row numbers of runs that ended lately, well or not, in the order they ended.
+-- name: ended_since
+SELECT json_group_array(seq)
+FROM (
+    SELECT seq FROM run WHERE end_time > :since AND state_type IN (5, 6, 7) ORDER BY end_time, seq LIMIT :limit
+);
