@@ -167,12 +167,22 @@ class Drains:
     def __init__(self) -> None:
         self.by: str | None = None
         self.waits_for: list[dict[str, Any]] = []
+        self._pulse = Pulse()
 
     def begin(self, by: str) -> None:
         self.by = by
 
     def undo(self, by: str) -> None:
         self.by = None
+        self._pulse.tell()
+
+    def moved(self) -> asyncio.Future[None]:
+        return self._pulse.next()
+
+    def end_all(self) -> None:
+        """What is waited for ends."""
+        self.waits_for = []
+        self._pulse.tell()
 
     def document(self) -> dict[str, Any]:
         return {

@@ -17,6 +17,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from tidemill import __version__
 from tidemill.api import (
+    automation_writes,
+    backfill_reads,
+    backfill_writes,
     bodies,
     database,
     following,
@@ -76,6 +79,12 @@ def routes(control: Control, *, stop: asyncio.Event, source: random.Random) -> l
         ("GET", "/logs/timeline", _timeline(control, stop)),
         ("POST", "/v2/concurrency_limits/filter", _limits(control, limit_reads.filter_limits)),
         ("GET", "/v2/concurrency_limits/{id}", _limits(control, limit_reads.limit)),
+        ("POST", "/deployments/{id}/backfill", _writing(control, backfill_writes.begin)),
+        ("GET", "/backfills/{id}", _backfill(control, stop)),
+        ("DELETE", "/backfills/{id}", _writing(control, backfill_writes.cancel)),
+        ("PATCH", "/automations/{id}", _writing(control, automation_writes.patch)),
+        ("POST", "/automations/{id}/test", _writing(control, automation_writes.test)),
+        ("GET", "/automations/{id}/standing", _writing(control, automation_writes.standing)),
         *((method, path, _script(control, say)) for (method, path), say in script_runs.SAYINGS.items()),
     ]
     table = [
@@ -219,19 +228,38 @@ def _drain(control: Control, stop: asyncio.Event) -> Handler:
 
     async def call(request: Request) -> Response:
         wait_ms = min(bodies.number(request.query_params, "wait_ms", 0), _LONGEST_WAIT_MS)
-        found = control.draining.document()
-        if wait_ms and found["waits_for"]:
-            waiting = [asyncio.ensure_future(each) for each in (control.draining.moved(), stop.wait())]
-            try:
-                await asyncio.wait(waiting, timeout=wait_ms / 1000, return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                for each in waiting:
-                    each.cancel()
-                await asyncio.gather(*waiting, return_exceptions=True)
-            found = control.draining.document()
-        return _json(Answer(200, found))
+        if wait_ms and control.draining.document()["waits_for"]:
+            await _first(control.draining.moved(), stop, wait_ms)
+        return _json(Answer(200, control.draining.document()))
 
     return call
+
+
+def _backfill(control: Control, stop: asyncio.Event) -> Handler:
+    """How far a backfill is; with ``wait_ms`` when it got further, or after that time."""
+
+    async def call(request: Request) -> Response:
+        wait_ms = min(bodies.number(request.query_params, "wait_ms", 0), _LONGEST_WAIT_MS)
+        if wait_ms and control.backfills.find(request.path_params["id"]) is not None:
+            await _first(control.backfills.moved.next(), stop, wait_ms)
+        now, path = control.clock.now(), request.path_params
+        document = await control.store.read(
+            lambda connection: backfill_reads.backfill(reads.Ask(connection, now, path, {}, {}))
+        )
+        return _json(Answer(200, document))
+
+    return call
+
+
+async def _first(moved: Awaitable[object], stop: asyncio.Event, wait_ms: int) -> None:
+    """Wait until something has moved, the daemon stops, or the time is over."""
+    waiting = [asyncio.ensure_future(each) for each in (moved, stop.wait())]
+    try:
+        await asyncio.wait(waiting, timeout=wait_ms / 1000, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for each in waiting:
+            each.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
 
 
 def _database(control: Control) -> Handler:

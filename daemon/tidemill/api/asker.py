@@ -9,10 +9,11 @@ import contextlib
 import pwd
 import socket
 import struct
+from collections.abc import Mapping
 from contextvars import ContextVar
+from typing import Any
 
-from starlette.types import Scope
-
+Scope = Mapping[str, Any]  # ASGI's
 EXTENSION = "tidemill.peer"  # in a scope's extensions: {"user": who is at the other end of a unix socket}
 UNKNOWN = "api"
 

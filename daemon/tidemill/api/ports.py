@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Protocol, TypeVar
 
 from tidemill.clock import Clock
+from tidemill.core.backfills import Backfill
 from tidemill.core.events import Event
 from tidemill.core.runs import FlowRun
 from tidemill.core.script_runs import (
@@ -117,6 +119,51 @@ class Draining(Protocol):
     def document(self) -> dict[str, Any]: ...
 
 
+class Backfills(Protocol):
+    """Runs for fires in the past."""
+
+    @property
+    def moved(self) -> Moved: ...
+
+    async def preview(
+        self, deployment: str, first: datetime, last: datetime, *, again: bool = False
+    ) -> dict[str, Any]: ...
+
+    async def begin(
+        self,
+        deployment: str,
+        first: datetime,
+        last: datetime,
+        *,
+        by: str,
+        at_a_time: int = 1,
+        again: bool = False,
+        parameters: dict[str, Any] | None = None,
+    ) -> Backfill: ...
+
+    async def cancel(self, text: str, *, by: str) -> Backfill: ...
+
+    def find(self, text: str) -> Backfill | None: ...
+
+    def running(self, backfill: Backfill) -> int: ...
+
+
+class Automations(Protocol):
+    """What is done when something happens."""
+
+    async def set_paused(self, text: str, *, paused: bool, by: str) -> None: ...
+
+    def standing(self, text: str) -> list[str]: ...
+
+    def test(self, text: str) -> dict[str, list[str]]: ...
+
+
+class Moved(Protocol):
+    """Something that gets further again and again."""
+
+    def next(self) -> asyncio.Future[None]: ...
+
+
 class Control(Protocol):
     """The daemon's verbs. Each raises a TidemillError that says why not; what it returns is committed."""
 
@@ -168,6 +215,12 @@ class Control(Protocol):
 
     @property
     def draining(self) -> Draining: ...
+
+    @property
+    def backfills(self) -> Backfills: ...
+
+    @property
+    def automations(self) -> Automations: ...
 
     async def status(self) -> dict[str, Any]: ...
 

@@ -7,7 +7,16 @@ from __future__ import annotations
 
 from urllib.parse import unquote
 
-from tidemill.api import artifact_reads, block_reads, catalogue_reads, limit_reads, run_reads, task_reads
+from tidemill.api import (
+    artifact_reads,
+    automation_reads,
+    backfill_reads,
+    block_reads,
+    catalogue_reads,
+    limit_reads,
+    run_reads,
+    task_reads,
+)
 from tidemill.api.ask import Ask, Read
 
 __all__ = ["READS", "Ask", "Read", "find"]
@@ -36,6 +45,7 @@ READS: dict[tuple[str, str], Read] = {
     ("POST", "/work_pools/{name}/queues/filter"): catalogue_reads.filter_queues_of_pool,
     ("GET", "/work_pools/{name}/queues/{queue}"): catalogue_reads.queue_of_pool,
     ("GET", "/overrides"): catalogue_reads.list_overrides,
+    ("GET", "/backfills"): backfill_reads.list_backfills,
     ("POST", "/artifacts/filter"): artifact_reads.filter_artifacts,
     ("POST", "/artifacts/latest/filter"): artifact_reads.filter_latest_artifacts,
     ("GET", "/artifacts/find"): artifact_reads.find_artifact,
@@ -45,6 +55,9 @@ READS: dict[tuple[str, str], Read] = {
     ("GET", "/variables/name/{name}"): artifact_reads.variable,
     ("POST", "/block_documents/filter"): block_reads.filter_blocks,
     ("GET", "/block_documents/{id}"): block_reads.block,
+    ("POST", "/automations/filter"): automation_reads.filter_automations,
+    ("GET", "/automations/{id}"): automation_reads.automation,
+    ("GET", "/automations/{id}/fires"): automation_reads.fires,
 }
 """Every read. Of two that fit a path the earlier one is meant."""
 
@@ -52,6 +65,7 @@ READS: dict[tuple[str, str], Read] = {
 # What only the database can tell, because the daemon that would is down.
 WHILE_DOWN: dict[tuple[str, str], Read] = {
     ("GET", "/status"): run_reads.status,
+    ("GET", "/backfills/{id}"): backfill_reads.backfill,
     ("POST", "/v2/concurrency_limits/filter"): limit_reads.filter_limits,
     ("GET", "/v2/concurrency_limits/{id}"): limit_reads.limit,
 }

@@ -80,7 +80,8 @@ class _DeploymentPatch(msgspec.Struct, forbid_unknown_fields=True):
     concurrency_limit: int | msgspec.UnsetType | None = msgspec.UNSET
 
 
-def _read(body: Any, shape: type[Any]) -> Any:
+def read_body(body: Any, shape: type[Any]) -> Any:
+    """Return a body as what it is to be. Raises BadRequestError."""
     try:
         return msgspec.convert(body, shape)
     except msgspec.ValidationError as error:
@@ -89,7 +90,7 @@ def _read(body: Any, shape: type[Any]) -> Any:
 
 async def create_flow_run(control: Control, path: Mapping[str, str], body: Any) -> Answer:
     """Make a run of a deployment."""
-    asked: _CreateFlowRun = _read(body, _CreateFlowRun)
+    asked: _CreateFlowRun = read_body(body, _CreateFlowRun)
     for field in ("job_variables", "work_queue_name", "infrastructure_document_id", "parent_task_run_id"):
         if getattr(asked, field):
             raise BadRequestError(f"{field} cannot be given here; the configuration says it")
@@ -117,7 +118,7 @@ async def create_flow_run(control: Control, path: Mapping[str, str], body: Any) 
 
 async def set_state(control: Control, path: Mapping[str, str], body: Any) -> Answer:
     """Cancel a run (CANCELLING, CANCELLED) or retry one (SCHEDULED). Other states are the daemon's to set."""
-    asked: _SetState = _read(body, _SetState)
+    asked: _SetState = read_body(body, _SetState)
     run = await _run(control, path["id"])
     try:
         if asked.state.type in (StateType.CANCELLING, StateType.CANCELLED):
@@ -144,7 +145,7 @@ class _Resume(msgspec.Struct, forbid_unknown_fields=True):
 
 async def resume_flow_run(control: Control, path: Mapping[str, str], body: Any) -> Answer:
     """Let a paused run go on; ``run_input`` is what its code gets as the answer."""
-    asked: _Resume = _read(body, _Resume)
+    asked: _Resume = read_body(body, _Resume)
     run = await _run(control, path["id"])
     try:
         after = await control.resume_run(run.id, asked.run_input)
@@ -176,7 +177,7 @@ async def resume_deployment(control: Control, path: Mapping[str, str], body: Any
 
 async def patch_deployment(control: Control, path: Mapping[str, str], body: Any) -> Answer:
     """Pause, resume, limit; the rest of a deployment is the configuration's."""
-    asked: _DeploymentPatch = _read(body, _DeploymentPatch)
+    asked: _DeploymentPatch = read_body(body, _DeploymentPatch)
     name = await control.store.read(lambda connection: lookup.deployment(connection, path["id"]).value.name)
     return await _set(control, "deployment", name, asked)
 
@@ -189,14 +190,14 @@ async def _pause_deployment(control: Control, text: str, *, paused: bool) -> Ans
 
 async def patch_work_queue(control: Control, path: Mapping[str, str], body: Any) -> Answer:
     """Pause, resume, limit a queue, or give it another priority."""
-    asked: _QueuePatch = _read(body, _QueuePatch)
+    asked: _QueuePatch = read_body(body, _QueuePatch)
     name = await control.store.read(lambda connection: lookup.work_queue(connection, path["id"]).value.name)
     return await _set(control, "work_queue", name, asked)
 
 
 async def patch_work_pool(control: Control, path: Mapping[str, str], body: Any) -> Answer:
     """Pause, resume or limit a pool; without a limit of its own the configuration's is in force."""
-    asked: _PoolPatch = _read(body, _PoolPatch)
+    asked: _PoolPatch = read_body(body, _PoolPatch)
     name = await control.store.read(lambda connection: lookup.work_pool(connection, path["name"]).value.name)
     return await _set(control, "work_pool", name, asked)
 
@@ -224,7 +225,7 @@ class _Clear(msgspec.Struct, forbid_unknown_fields=True):
 
 async def clear_overrides(control: Control, path: Mapping[str, str], body: Any) -> Answer:
     """Let the configuration's own values be in force again, of one key or of all that was set by hand."""
-    asked: _Clear = _read(body, _Clear)
+    asked: _Clear = read_body(body, _Clear)
     return Answer(200, {"cleared": await control.overrides.clear(asked.kind, asked.name, asked.key, by=asker.get())})
 
 

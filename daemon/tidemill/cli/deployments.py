@@ -7,7 +7,7 @@ import json
 from datetime import datetime
 from typing import Any
 
-from tidemill.cli import flow_runs, text, times
+from tidemill.cli import backfills, flow_runs, overrides, text, times
 from tidemill.cli.session import Session
 from tidemill.errors import EXIT_OK, TidemillError
 
@@ -44,6 +44,8 @@ def add(commands: Any, name: str, line: str, common: argparse.ArgumentParser) ->
     for parser, call in ((inspect, show_one), (run, run_now), (pause, pause_one), (resume, resume_one)):
         parser.add_argument("deployment", metavar="NAME", help="name, flow/name, or id")
         parser.set_defaults(run=call)
+    overrides.add_verbs(verbs, "deployment", common)
+    backfills.add(verbs, common, parameter)
 
 
 def parameter(value: str) -> tuple[str, Any]:
@@ -125,6 +127,7 @@ def show_one(session: Session) -> None:
                 ("Entrypoint", found["entrypoint"]),
                 ("Schedules", "\n".join(found["schedule_texts"]) or "none: runs are made by hand"),
                 ("Paused", "yes" if found["paused"] else None),
+                ("Set by hand", "\n".join(overrides.sentence(each) for each in found["set_by_hand"])),
                 ("Next", f"{times.local(coming)} ({times.ago(coming, session.now())})" if coming else None),
                 ("Work queue", f"{found['work_queue_name']} (pool {found['work_pool_name']})"),
                 ("Parameters", json.dumps(found["parameters"], indent=2, ensure_ascii=False)),

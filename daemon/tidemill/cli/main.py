@@ -45,11 +45,13 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "work-pool": ("work_pools", "list, inspect, pause and resume work pools"),
     "variable": ("variables", "list variables and get their values"),
     "block": ("blocks", "list and inspect blocks, without their secrets"),
+    "automation": ("automations", "list, inspect, pause, resume and try out automations"),
     "concurrency-limit": ("concurrency_limits", "list concurrency limits and what is taken of them"),
     "schedule": ("schedules", "show when a schedule fires"),
     "systemd": ("systemd", "install tidemill as a service"),
     "db": ("database", "back up, restore, check and prune the database"),
     "drain": ("drain", "start nothing new, and wait until nothing runs"),
+    "completion": ("completion", "print what a shell needs to complete commands and names"),
     "version": ("version", "show the version"),
 }
 EXIT_INTERRUPTED = 130

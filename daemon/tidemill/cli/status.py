@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
-from tidemill.cli import text, times
+from tidemill.cli import backfills, overrides, text, times
 from tidemill.cli.session import Session
 from tidemill.errors import EXIT_FAILED, EXIT_NO_DAEMON, EXIT_OK
+
+MOST = 20  # lines of a section
 
 
 def add(commands: Any, name: str, line: str, common: argparse.ArgumentParser) -> None:
@@ -47,28 +50,102 @@ def _show_live(session: Session, found: dict[str, Any]) -> None:
     lines = [
         ("Daemon", f"{found['state']}, version {found['version']}, process {found['pid']}, "
                    f"up {times.span((now - times.parse(found['started'])).total_seconds())}"),
-        ("Configuration", found["config_file"]),
+        ("Configuration", _configuration(found, now)),
         ("Addresses", ", ".join(found["addresses"]) or "control socket only"),
         ("Time zone", found["timezone"]),
         ("Deployments", str(found["deployments"])),
         ("Runs", f"{len(found['running'])} running, {found['waiting']} waiting"),
+        ("Last day", _lately(found.get("lately"))),
         ("Lines dropped", found["dropped_log_lines"] or None),
+        ("Told", _told(found.get("notify"), now)),
     ]  # fmt: skip
     print(text.fields(lines))
     _section("Wrong", [text.clean(each) for each in found["problems"]])
-    _section("Running", [f"{_name(each)}, for {times.span(each['seconds'])}" for each in found["running"]])
+    _section("Draining", _draining(found.get("drain")))
+    _section("Running", _most(found["running"], lambda each: f"{_name(each)}, for {times.span(each['seconds'])}"))
     _section(
         "Late",
         [f"{_name(each)}, by {times.span(each['seconds_late'])}: {text.clean(each['reason'] or 'about to start')}"
          for each in found["late"]],
     )  # fmt: skip
+    _section("Failed in the last day", [_failed(each, now) for each in (found.get("lately") or {}).get("failed", [])])
+    _section("Backfills", [backfills.line(each) for each in found.get("backfills") or []])
     _section("Next", [_next(each, now) for each in found["next"]])
     _section("Queues", [line for each in found["work_queues"] if (line := _queue(each))])
-    _section(
-        "Set by hand",
-        [f"{each['kind'].replace('_', ' ')} {each['name']}: {each['key']} = {each['value']} (the file says "
-         f"{each['file_value']}), since {times.local(each['at'])}" for each in found["overrides"]],
-    )  # fmt: skip
+    _section("Paused by the file", _most(_by_file(found), text.clean))
+    _section("Set by hand", [overrides.sentence(each) for each in found["overrides"]])
+    if found["late"] or (found.get("lately") or {}).get("failed"):
+        print("\nWhy? tidemill why RUN, or: tidemill why DEPLOYMENT")
+
+
+def _configuration(found: dict[str, Any], now: datetime) -> str:
+    """Return the file, and how its last reload went."""
+    reload = found.get("reload")
+    file = found["config_file"] or ""
+    if not reload:
+        return file
+    ago = times.ago(reload["at"], now)
+    if reload["outcome"] == "ok":
+        return f"{file}\nreloaded {ago}: {reload['summary']}"
+    faults = len(reload.get("faults") or ())
+    what = f"{faults} fault{'' if faults == 1 else 's'}, below" if faults else reload["summary"]
+    return f"{file}\nlast reload refused {ago}: {what}; what was in force before goes on"
+
+
+def _told(notify: dict[str, Any] | None, now: datetime) -> str | None:
+    """Return who hears of what goes wrong, and whether the last try worked."""
+    if notify is None:
+        return None
+    if not notify["channels"]:
+        return "nobody, whatever goes wrong: [notify] in the configuration says who"
+    return "\n".join(_channel(each, now) for each in notify["channels"])
+
+
+def _channel(each: dict[str, Any], now: datetime) -> str:
+    said = f"{each['name']} ({each['type']})"
+    if each["error"]:
+        since = times.ago(each["failing_since"], now).removesuffix(" ago")
+        return f"{said}: failing for {since}: {each['error']}; {each['waiting']} wait"
+    if each["delivered"]:
+        return f"{said}: last told {times.ago(each['delivered'], now)}"
+    return f"{said}: nothing to tell so far; try it: tidemill notify test {each['name']}"
+
+
+def _lately(lately: dict[str, Any] | None) -> str | None:
+    if lately is None:
+        return None
+    return ", ".join(f"{count} {name}" for name, count in sorted(lately["ended"].items())) or "no runs ended"
+
+
+def _draining(drain: dict[str, Any] | None) -> list[str]:
+    if drain is None or not drain["draining"]:
+        return []
+    count = len(drain["waits_for"])
+    waits = f"waits for {count} run{'' if count == 1 else 's'}" if count else "nothing runs any more"
+    by = f" by {drain['by']}" if drain["by"] else ""
+    return [text.clean(f"since {times.local(drain['since'])}{by}: {waits}. Undo: tidemill drain --undo")]
+
+
+def _failed(run: dict[str, Any], now: datetime) -> str:
+    said = f": {run['message']}" if run["message"] else ""
+    return text.clean(f"{_name(run)}, {run['state_name']} {times.ago(run['at'], now)}{said}")
+
+
+def _by_file(found: dict[str, Any]) -> list[str]:
+    things = [f"deployment {each['name']}" for each in found.get("paused") or [] if not each["by_hand"]]
+    by_hand = {(each["kind"], each["name"]) for each in found["overrides"] if each["key"] == "paused"}
+    for kind, listed in (("work_queue", found["work_queues"]), ("work_pool", found["work_pools"])):
+        things += [
+            f"{kind.replace('_', ' ')} {each['name']}"
+            for each in listed
+            if each["paused"] and (kind, each["name"]) not in by_hand
+        ]
+    return things
+
+
+def _most(items: list[Any], line: Callable[[Any], str]) -> list[str]:
+    shown = [line(each) for each in items[:MOST]]
+    return [*shown, f"… and {len(items) - MOST} more"] if items[MOST:] else shown
 
 
 def _section(title: str, lines: list[str]) -> None:
@@ -93,4 +170,5 @@ def _queue(queue: dict[str, Any]) -> str:
     if not (queue["paused"] or queue["waiting"] or queue["running"]):
         return ""
     paused = "paused, " if queue["paused"] else ""
-    return f"{queue['name']}: {paused}{queue['running']}{limit} running, {queue['waiting']} waiting"
+    late = f", {queue['late']} late" if queue.get("late") else ""
+    return f"{queue['name']}: {paused}{queue['running']}{limit} running, {queue['waiting']} waiting{late}"

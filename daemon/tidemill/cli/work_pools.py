@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from tidemill.cli import text
+from tidemill.cli import overrides, text
 from tidemill.cli.session import Session, segment
 
 COLUMNS = (
@@ -29,6 +29,7 @@ def add(commands: Any, name: str, line: str, common: argparse.ArgumentParser) ->
         parser = verbs.add_parser(verb, help=about, parents=[common])
         parser.add_argument("pool", metavar="NAME", help="name or id")
         parser.set_defaults(run=run)
+    overrides.add_verbs(verbs, "work_pool", common)
 
 
 def show_list(session: Session) -> None:
@@ -68,6 +69,7 @@ def show_one(session: Session) -> None:
                 ("Limit", found["concurrency_limit"]),
                 ("Running", str(found["running"])),
                 ("Status", found["status"].lower()),
+                ("Set by hand", "\n".join(overrides.sentence(each) for each in found["set_by_hand"])),
                 ("Queues", ", ".join(each["name"] for each in queues)),
             ]
         )

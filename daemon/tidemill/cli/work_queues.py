@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from tidemill.cli import flow_runs, text
+from tidemill.cli import flow_runs, overrides, text
 from tidemill.cli.session import Session, segment
 
 COLUMNS = (
@@ -32,6 +32,7 @@ def add(commands: Any, name: str, line: str, common: argparse.ArgumentParser) ->
         parser = verbs.add_parser(verb, help=about, parents=[common])
         parser.add_argument("queue", metavar="NAME", help="name or id")
         parser.set_defaults(run=run)
+    overrides.add_verbs(verbs, "work_queue", common)
 
 
 def show_list(session: Session) -> None:
@@ -80,6 +81,7 @@ def show_one(session: Session) -> None:
                 ("Priority", found["priority"]),
                 ("Limit", "none" if found["concurrency_limit"] is None else found["concurrency_limit"]),
                 ("Status", found["status"].lower()),
+                ("Set by hand", "\n".join(overrides.sentence(each) for each in found["set_by_hand"])),
                 ("Made", "automatically" if found["automatic"] else "by the configuration"),
             ]
         )

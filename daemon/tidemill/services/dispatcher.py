@@ -16,6 +16,7 @@ from functools import partial
 
 from tidemill.clock import SLICE_S, Clock
 from tidemill.core.admission import Limit, Lineup
+from tidemill.core.backfills import CREATED_BY as BACKFILL
 from tidemill.core.deployments import CollisionStrategy
 from tidemill.core.events import Event, RunChanged, RunDeleted
 from tidemill.core.runs import FlowRun
@@ -154,8 +155,8 @@ class Dispatcher:
     def _collides(self, run: FlowRun) -> str | None:
         """Return why a run that becomes due is not to stand in line at all; None: it may."""
         name = run.deployment
-        if name is None or run.attempt > 0:
-            return None
+        if name is None or run.attempt > 0 or run.created_by == BACKFILL:
+            return None  # a backfill's run waits for its turn, whatever the strategy
         if run.schedule is not None and self.lineup.waiting_of(name) >= MAX_WAITING:
             return f"{MAX_WAITING} runs of {name} wait already"
         deployment = self._catalogue.deployments.get(name)

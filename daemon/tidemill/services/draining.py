@@ -6,8 +6,9 @@ running flow waits for (a run that it asked for) starts all the same, or the flo
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Awaitable, Callable, Container, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -15,6 +16,7 @@ from tidemill.clock import Clock
 from tidemill.core.ports import RemoteRunner
 from tidemill.core.runs import FlowRun
 from tidemill.services.dispatcher import Dispatcher
+from tidemill.services.wake import Pulse
 from tidemill.services.worker import Worker
 
 logger = logging.getLogger("tidemill.drain")
@@ -35,6 +37,7 @@ class Draining:
         self._workers = workers
         self._paused = paused  # ids of the runs whose code waits for a person
         self._clock = clock
+        self._ended = Pulse()
         self.since: datetime | None = None
         self.by: str | None = None
 
@@ -51,6 +54,7 @@ class Draining:
         if self.since is not None:
             self.since = self.by = None
             self._dispatcher.drain(None)
+            self._ended.tell()
             logger.info("no longer draining (%s)", by, extra={"fields": {"event": "drain-undone", "by": by}})
 
     def running(self) -> list[FlowRun]:
@@ -61,6 +65,11 @@ class Draining:
             if not isinstance(worker.runner, RemoteRunner)
             for live in worker.live.values()
         ]
+
+    def moved(self) -> Awaitable[object]:
+        """Return what is done when, from now on, a run has ended or the draining has."""
+        pulses = [self._ended, *(worker.concluded for worker in self._workers.values())]
+        return asyncio.wait([pulse.next() for pulse in pulses], return_when=asyncio.FIRST_COMPLETED)
 
     def document(self) -> dict[str, Any]:
         """Return how far it is, as JSON values."""

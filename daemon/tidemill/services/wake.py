@@ -54,6 +54,10 @@ class Pulse:
 
     async def wait(self) -> None:
         """Return at the next time."""
+        await self.next()
+
+    def next(self) -> asyncio.Future[None]:
+        """Return what is done at the next time from now on."""
         each: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append(each)
-        await each
+        return each

@@ -10,6 +10,7 @@ from typing import Any, Generic, TypeVar
 import msgspec
 
 from tidemill.clock import from_us, to_us
+from tidemill.core.automations import Automation
 from tidemill.core.blocks import Block
 from tidemill.core.deployments import Deployment, WorkPool, WorkQueue
 from tidemill.core.overrides import Override
@@ -20,7 +21,8 @@ from tidemill.store.ops import Op, instant, rows, scalar
 from tidemill.store.statements import load
 
 _SQL = load("catalogue")
-V = TypeVar("V", Deployment, WorkQueue, WorkPool, SlotLimit, Block)
+KEEP_PAST = 10  # earlier forms of a deployment
+V = TypeVar("V", Deployment, WorkQueue, WorkPool, SlotLimit, Block, Automation)
 
 
 class Listing(msgspec.Struct, frozen=True, kw_only=True):
@@ -31,6 +33,7 @@ class Listing(msgspec.Struct, frozen=True, kw_only=True):
     work_pools: tuple[WorkPool, ...]
     concurrency_limits: tuple[SlotLimit, ...] = ()
     blocks: tuple[Block, ...] = ()
+    automations: tuple[Automation, ...] = ()
     at: datetime
 
 
@@ -49,20 +52,22 @@ _rows = msgspec.json.Decoder(list[_Row])
 # Made here and not where they are used, which is in the readers' threads: two threads that make msgspec work out a type
 # at the same time take the process down (seen with 0.22).
 _decoders: Mapping[Any, msgspec.json.Decoder[Any]] = {
-    kind: msgspec.json.Decoder(kind) for kind in (Deployment, WorkQueue, WorkPool, SlotLimit, Block)
+    kind: msgspec.json.Decoder(kind) for kind in (Deployment, WorkQueue, WorkPool, SlotLimit, Block, Automation)
 }
+_pasts = msgspec.json.Decoder(list[tuple[msgspec.Raw, int, int]])
 _overrides = msgspec.json.Decoder(list[tuple[str, str, str, Any, Any, int, str]])
 
 
 def _sync(connection: sqlite3.Connection, items: Sequence[Listing]) -> list[None]:
     listing = items[-1]  # each states all: the last one holds
     owner = instance.id(connection)
-    stated: list[tuple[str, Sequence[Deployment | WorkQueue | WorkPool | SlotLimit | Block]]] = [
+    stated: list[tuple[str, Sequence[Deployment | WorkQueue | WorkPool | SlotLimit | Block | Automation]]] = [
         ("deployment", listing.deployments),
         ("work_queue", listing.work_queues),
         ("work_pool", listing.work_pools),
         ("concurrency_limit", listing.concurrency_limits),
         ("block", listing.blocks),
+        ("automation", listing.automations),
     ]
     parameters = {
         "rows": rows(
@@ -74,6 +79,8 @@ def _sync(connection: sqlite3.Connection, items: Sequence[Listing]) -> list[None
         ),
         "at": to_us(listing.at),
     }
+    if connection.execute(_SQL["keep_past"], parameters).rowcount:
+        connection.execute(_SQL["forget_past"], {"at": parameters["at"], "keep": KEEP_PAST})
     connection.execute(_SQL["put"], parameters)
     connection.execute(_SQL["mark_gone"], parameters)
     return [None] * len(items)
@@ -121,6 +128,21 @@ def deployments(
     return _of_kind(connection, "deployment", Deployment, gone=gone, limit=limit, offset=offset)
 
 
+class Past(msgspec.Struct, frozen=True):
+    """What a deployment was stated as from ``since`` until ``until``."""
+
+    value: Deployment
+    since: datetime
+    until: datetime
+
+
+def past_of(connection: sqlite3.Connection, name: str) -> list[Past]:
+    """Return the earlier forms of a deployment that are on record, oldest first."""
+    decoder: msgspec.json.Decoder[Deployment] = _decoders[Deployment]
+    found = _pasts.decode(str(scalar(connection, _SQL["past_of"], {"name": name})))
+    return [Past(decoder.decode(document), from_us(since), from_us(until)) for document, since, until in found]
+
+
 def work_queues(
     connection: sqlite3.Connection, *, gone: bool = False, limit: int | None = None, offset: int = 0
 ) -> list[Entry[WorkQueue]]:
@@ -143,6 +165,11 @@ def concurrency_limits(connection: sqlite3.Connection) -> list[Entry[SlotLimit]]
 def blocks(connection: sqlite3.Connection) -> list[Entry[Block]]:
     """Return the blocks by name, secrets as references."""
     return _of_kind(connection, "block", Block, gone=False, limit=None, offset=0)
+
+
+def automations(connection: sqlite3.Connection) -> list[Entry[Automation]]:
+    """Return the automations by name."""
+    return _of_kind(connection, "automation", Automation, gone=False, limit=None, offset=0)
 
 
 # -- overrides by hand -----------------------------------------------------------------------------------------------

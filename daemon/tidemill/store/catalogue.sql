@@ -1,3 +1,31 @@
+-- What deployments were stated as until now, where that changes. A row as below.
+-- name: keep_past
+WITH e AS MATERIALIZED (
+    SELECT json_extract(value, '$[1]') AS name, json_extract(value, '$[3]') AS document
+    FROM json_each(:rows) WHERE json_extract(value, '$[0]') = 'deployment'
+)
+INSERT INTO catalogue_past (kind, name, document, since, until)
+SELECT kind, name, document, updated, :at FROM catalogue
+WHERE kind = 'deployment' AND gone IS NULL AND updated < :at AND (name, document) NOT IN (SELECT name, document FROM e);
+
+-- Of those that have just grown, all but the newest.
+-- name: forget_past
+DELETE FROM catalogue_past
+WHERE number IN (
+    SELECT number
+    FROM (
+        SELECT number, row_number() OVER (PARTITION BY kind, name ORDER BY number DESC) AS place
+        FROM catalogue_past
+        WHERE (kind, name) IN (SELECT kind, name FROM catalogue_past WHERE until = :at)
+    )
+    WHERE place > :keep
+);
+
+-- What one deployment was stated as, oldest first.
+-- name: past_of
+SELECT json_group_array(json_array(json(document), since, until))
+FROM (SELECT document, since, until FROM catalogue_past WHERE kind = 'deployment' AND name = :name ORDER BY number);
+
 -- What the configuration states. A row: kind, name, id, document. Unchanged ones are left alone.
 -- name: put
 WITH e AS MATERIALIZED (SELECT value AS item FROM json_each(:rows))

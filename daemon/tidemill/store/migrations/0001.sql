@@ -308,6 +308,38 @@ CREATE UNIQUE INDEX automation_fire_once ON automation_fire (automation, cause);
 CREATE INDEX automation_fire_of ON automation_fire (automation, number);
 CREATE INDEX automation_fire_open ON automation_fire (number) WHERE finished IS NULL;
 
+-- Backfills: fires in the past for which somebody asked for runs. `cursor`: the last due time dealt with.
+CREATE TABLE backfill (
+    number      INTEGER PRIMARY KEY,
+    id          TEXT NOT NULL UNIQUE CHECK (length(id) = 36),
+    deployment  TEXT NOT NULL,
+    first       INTEGER NOT NULL,
+    last        INTEGER NOT NULL CHECK (last >= first),
+    at_a_time   INTEGER NOT NULL CHECK (at_a_time >= 1),
+    again       INTEGER NOT NULL CHECK (again IN (0, 1)),
+    parameters  TEXT NOT NULL,
+    total       INTEGER NOT NULL CHECK (total >= 0),
+    cursor      INTEGER,
+    passed_over INTEGER NOT NULL CHECK (passed_over >= 0),
+    made        INTEGER NOT NULL CHECK (made >= 0),
+    created     INTEGER NOT NULL,
+    by          TEXT NOT NULL,
+    ended       INTEGER,
+    outcome     TEXT CHECK ((outcome IS NULL) = (ended IS NULL))
+) STRICT;
+
+-- What deployments were stated as before they were changed or removed: the newest few of each.
+CREATE TABLE catalogue_past (
+    number   INTEGER PRIMARY KEY,
+    kind     TEXT NOT NULL,
+    name     TEXT NOT NULL,
+    document TEXT NOT NULL,
+    since    INTEGER NOT NULL,
+    until    INTEGER NOT NULL
+) STRICT;
+
+CREATE INDEX catalogue_past_of ON catalogue_past (kind, name, number);
+
 -- Runs as people read them.
 CREATE VIEW flow_run AS
 SELECT
