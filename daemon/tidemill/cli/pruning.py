@@ -32,8 +32,8 @@ def prune(session: Session) -> None:
 
     given = _given(session)
     live = _is_live(session)
-    settings = amended(_settings(session, live=live), given)
     path = _database(session, live=live)
+    settings = amended(_settings(session, live=live), given)
     if session.args.dry_run:
         _show_prospect(session, _prospect(session, path, settings), settings)
         return

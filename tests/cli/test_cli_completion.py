@@ -1,0 +1,92 @@
+"""Completion: what a real bash completes, and where names come from."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from edges import DEPLOYMENTS, live
+from tidemill.cli.completion import KINDS, SHELLS, script
+from tidemill.cli.main import COMMANDS, main
+
+COMPLETE = """
+source "$1"; shift
+tidemill() { echo "names-of-$3"; }   # what the script asks: tidemill completion --names KIND
+COMP_WORDS=("$@"); COMP_CWORD=$(( $# - 1 ))
+_shtab_tidemill tidemill "${COMP_WORDS[COMP_CWORD]}" "${COMP_WORDS[COMP_CWORD-1]}"
+printf '%s\\n' "${COMPREPLY[@]}"
+"""
+
+
+@pytest.fixture(scope="module")
+def bash_script(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("bash") / "tidemill"
+    path.write_text(script("bash"))
+    return path
+
+
+def completed(path: Path, *words: str) -> set[str]:
+    bash = shutil.which("bash")
+    assert bash is not None
+    found = subprocess.run([bash, "-c", COMPLETE, "x", path, *words], capture_output=True, text=True, check=True)
+    assert found.stderr == ""
+    return set(found.stdout.split())
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (("tidemill", "dep"), {"deployment"}),
+        (("tidemill", "db", ""), {"backup", "restore", "check", "prune"}),
+        (("tidemill", "db", "prune", "--dr"), {"--dry-run"}),
+        (("tidemill", "deployment", "run", ""), {"names-of-deployment"}),
+        (("tidemill", "flow-run", "inspect", ""), {"names-of-flow-run"}),
+        (("tidemill", "work-queue", "pause", ""), {"names-of-work-queue"}),
+        (("tidemill", "artifact", "get", ""), {"names-of-artifact"}),
+        (("tidemill", "flow-run", "ls", "--deployment", ""), {"names-of-deployment"}),
+        (("tidemill", "completion", ""), set(SHELLS)),
+    ],
+)
+def test_bash_completes_commands_options_and_names(
+    bash_script: Path, words: tuple[str, ...], expected: set[str]
+) -> None:
+    assert expected <= completed(bash_script, *words)
+
+
+def test_bash_completes_every_command(bash_script: Path) -> None:
+    assert COMMANDS.keys() <= completed(bash_script, "tidemill", "")
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_a_script_for_each_shell_names_every_command_and_asks_for_names(
+    shell: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["completion", shell]) == 0
+    out = capsys.readouterr().out
+    assert all(command in out for command in COMMANDS)
+    assert "tidemill completion --names deployment 2>/dev/null" in out
+
+
+def test_names_come_from_the_daemon(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with live(tmp_path) as daemon:
+        run = daemon.do(daemon.mill.add(name="brisk-otter"))
+        daemon.do(daemon.mill.keep("report", "{}", run=run))
+        found = {}
+        for kind in KINDS:
+            assert main(["completion", "--names", kind, "--state-dir", str(tmp_path)], environ={"HOME": "/x"}) == 0
+            found[kind] = capsys.readouterr().out.split()
+    assert found["deployment"] == sorted(each.name for each in DEPLOYMENTS)
+    assert found["flow-run"] == ["brisk-otter"]
+    assert found["artifact"] == ["report"]
+    assert found["work-queue"] == ["default", "energy_usage"]
+    assert "database" in found["concurrency-limit"]
+
+
+def test_where_nobody_can_be_asked_there_are_no_names_and_no_words(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["completion", "--names", "flow-run", "--state-dir", str(tmp_path)], environ={"HOME": "/x"}) == 0
+    assert capsys.readouterr() == ("", "")
