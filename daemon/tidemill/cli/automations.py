@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Any
 
 from tidemill.cli import text, times
@@ -91,14 +92,23 @@ def show_one(session: Session) -> None:
                 ("Description", found["description"]),
                 ("When", found["when"]),
                 ("Then", "\n".join(found["then"])),
-                ("At most", f"{found['max_fires']} times in {times.span(found['per'])}, {found['rounds']} rounds"),
+                (
+                    "At most",
+                    f"{found['max_fires']} in {_span(found['per'])}, {found['rounds']} rounds from its own doing",
+                ),
                 ("Status", _status(found)),
-                ("Fired", f"{found['fires']} times, as far as is kept"),
+                ("Fired", found["fires"]),
             ]
         )
     )
     _section("Stands", [text.clean(line) for line in standing])
     _section("Last fires", [line for each in fires for line in _fire(each)])
+
+
+def _span(seconds: float) -> str:
+    from tidemill.durations import format_duration
+
+    return format_duration(timedelta(seconds=seconds))
 
 
 def _section(title: str, lines: Sequence[str]) -> None:
@@ -113,8 +123,8 @@ def _fire(each: dict[str, Any]) -> list[str]:
     for step in each["steps"]:
         told = step["told"] or step["action"]
         if step["state"] != "done":
-            how = f"failed after {step['tries']} tries" if step["state"] == "failed" else "will be tried again"
-            told = f"could not {step['action']}, {how}: {told}"
+            again = "" if step["state"] == "failed" else " so far"
+            told = f"could not {step['action']}{again}: {told}"
         lines.append(f"  {text.clean(told)}")
     return lines
 

@@ -160,6 +160,7 @@ class Cause(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     message: str | None = None  # the state's
     artifact: str | None = None  # a key
     version: int | None = None
+    over: bool = False  # what it fired for before has come to an end: people are told, and nothing else is done
 
 
 class StepState(enum.StrEnum):

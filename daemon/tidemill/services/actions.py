@@ -139,11 +139,12 @@ class Actions:
 def notice_of(fire: Fire, step: int, action: Tell, *, test: bool = False) -> Notice:
     """Return what people are told by an action."""
     cause = fire.cause
-    text = cause.reason if action.message is None else fill(action.message, values_of(fire.automation, cause))
+    written = None if cause.over else action.message  # which is about what happened, not about its end
+    text = cause.reason if written is None else fill(written, values_of(fire.automation, cause))
     subject, *lines = text.strip().splitlines() or [cause.reason]
-    if action.message is not None:
-        lines += ["", cause.reason]
-    lines += [f"automation: {fire.automation}"]
+    if written is not None:
+        lines.append(cause.reason)
+    lines.append(f"automation: {fire.automation}")
     return Notice(
         kind=NoticeKind.TEST if test else NoticeKind.AUTOMATION,
         subject=f"test: {subject}" if test else subject,

@@ -20,9 +20,10 @@ from msgspec.structs import replace
 from tidemill.clock import SLICE_S, Clock
 from tidemill.config.settings import Settings
 from tidemill.core.automation_words import action_text, condition_text
-from tidemill.core.automations import Automation, Cause, Fire, NoneWithin, Step, may_fire
+from tidemill.core.automations import Automation, Cause, Fire, NoneWithin, Step, Tell, may_fire
 from tidemill.core.events import ArtifactStored, Event, RunChanged
-from tidemill.core.watches import InARowWatch, Watch
+from tidemill.core.streaks import StreakWatch
+from tidemill.core.watches import Watch
 from tidemill.durations import format_duration
 from tidemill.errors import StoreUnavailableError
 from tidemill.services.backlook import look_back, missed, streak
@@ -157,6 +158,8 @@ class Automations:
                 for event in await self._store.read(back):
                     causes += [(name, cause) for cause in await self._judge(self._entries[name], event)]
         self._entries = {name: self._entries[name] for name in stated}
+        for name in self._doing.troubles.keys() - kept.keys():
+            del self._doing.troubles[name]  # it was resumed, or is another one now
         if not self._loaded:
             self._loaded = True
             await self._doing.take_up(now)
@@ -201,7 +204,7 @@ class Automations:
 
     async def _judge(self, entry: Entry, event: Event) -> Iterable[Cause]:
         watch = entry.watch
-        if isinstance(watch, InARowWatch) and (name := watch.unknown(event)) is not None:
+        if isinstance(watch, StreakWatch) and (name := watch.unknown(event)) is not None:
             past = (await self._store.read(partial(automations.past, name=entry.automation.name))).get(name)
             known = partial(streak, deployment=name, condition=watch.condition, past=past)
             watch.recall(name, await self._store.read(known))
@@ -210,7 +213,7 @@ class Automations:
     def _next_of(self, name: str, entry: Entry) -> datetime | None:
         at = None if self._catalogue.paused(KIND, name) else entry.watch.next_at()
         if at is not None and isinstance(entry.automation.when, NoneWithin):
-            return max(at, self._settled)
+            return max(at, self._settled if entry.automation.when.within > SETTLE else at)
         return at
 
     async def _fire(self, name: str, cause: Cause, now: datetime) -> bool:
@@ -224,7 +227,9 @@ class Automations:
         if not may_fire(entry.fired, now, automation):
             self._hold_back(entry, cause)
             return False
-        steps = tuple(Step(action=action) for action in automation.then)
+        steps = tuple(Step(action=each) for each in automation.then if isinstance(each, Tell) or not cause.over)
+        if not steps:
+            return False
         fire = Fire(automation=name, cause=cause, at=now, steps=steps)
         try:
             number = await self._store.write(automations.FIRE, fire)
@@ -236,8 +241,8 @@ class Automations:
         entry.fired.append(now)
         entry.last = now
         fields = {"event": "automation-fired", "automation": name, "deployment": cause.deployment, "run": cause.run}
-        does = ", ".join(action_text(action) for action in automation.then)
-        logger.info("automation %s fires: %s; it will %s", name, cause.reason, does, extra={"fields": fields})
+        does = ", ".join(action_text(step.action) for step in steps)
+        logger.info("automation %s fires (%s): %s", name, does, cause.reason, extra={"fields": fields})
         self._doing.put(replace(fire, number=number), now)
         return True
 

@@ -24,7 +24,8 @@ from tidemill.core.events import ArtifactStored, Event, RunChanged
 from tidemill.core.filters import MAX_LIMIT, RunFilter, RunSort
 from tidemill.core.runs import FlowRun
 from tidemill.core.states import TERMINAL, StateType
-from tidemill.core.watches import Streak, Watch, watch
+from tidemill.core.streaks import Streak, StreakWatch
+from tidemill.core.watches import Watch, watch
 from tidemill.store import artifacts, automations, listing
 
 MOST_RUNS = 10 * MAX_LIMIT  # looked back upon, by one automation
@@ -51,7 +52,12 @@ def look_back(connection: sqlite3.Connection, automation: Automation, since: dat
             if seen is not None:
                 last[name] = seen.state.timestamp
     fired = automations.times(connection, automation.name, automation.max_fires)
-    return watch(automation, since=since, last=last, past=past), fired
+    found = watch(automation, since=since, last=last, past=past)
+    if isinstance(found, StreakWatch):
+        for whose, each in past.items():  # where it fired before, somebody may have to be told of the end
+            if whose is not None:
+                found.recall(whose, streak(connection, whose, found.condition, each))
+    return found, fired
 
 
 def missed(connection: sqlite3.Connection, automation: Automation, since: datetime, heard: datetime) -> Sequence[Event]:

@@ -69,7 +69,7 @@ def _fire(connection: sqlite3.Connection, items: Sequence[Fire]) -> list[int | N
             {
                 "automation": item.automation,
                 "cause": item.cause.key,
-                "deployment": item.cause.deployment,
+                "deployment": None if item.cause.over else item.cause.deployment,  # `past` asks for what lasts
                 "occurred": to_us(item.cause.at),
                 "at": to_us(item.at),
                 "finished": microseconds(item.finished),
