@@ -23,7 +23,6 @@ from tidemill.core.runs import FlowRun
 from tidemill.core.states import StateType
 from tidemill.errors import TidemillError
 from tidemill.ids import Ids
-from tidemill.services.alarms import Alarms
 from tidemill.services.answers import Answers
 from tidemill.services.automation_desk import assemble
 from tidemill.services.backfills import Backfills
@@ -35,7 +34,6 @@ from tidemill.services.draining import Draining
 from tidemill.services.lateness import Lateness
 from tidemill.services.metrics import Metrics
 from tidemill.services.missed import MissedFires
-from tidemill.services.notices import Notices
 from tidemill.services.orchestrator import HEAL_S, Orchestrator
 from tidemill.services.outside import Nobody, Outside
 from tidemill.services.overrides import Overrides
@@ -50,8 +48,8 @@ from tidemill.services.slots import SlotKeeper
 from tidemill.services.status import Status
 from tidemill.services.stranded import Stranded
 from tidemill.services.subflows import Subflows
+from tidemill.services.telling import Telling
 from tidemill.services.timekeeper import Timekeeper
-from tidemill.services.troubles import Troubles
 from tidemill.services.upkeep import Upkeep
 from tidemill.services.waits import Waits
 from tidemill.services.worker import RunRecorder, Worker
@@ -89,7 +87,6 @@ class House:
         self.clock = clock
         self.bus = EventBus()
         self.last_alive = last_alive
-        self.notices = Notices(store=store, catalogue=catalogue, clock=clock, ids=ids, outside=outside or Nobody())
         self._end_orphans = end_orphans
         owner = ids.new(clock.now())
         self.timekeeper = Timekeeper(clock, last_alive=last_alive)
@@ -195,18 +192,18 @@ class House:
             backfills=self.backfills,
         )
         self.control.metrics = self.metrics
-        self.alarms = Alarms(
+        self.telling = Telling(
             store=store,
             catalogue=catalogue,
             clock=clock,
             ids=ids,
-            notices=self.notices,
             bus=self.bus,
-            troubles=Troubles(store=store, timekeeper=self.timekeeper, workers=self.workers, status=self.status).now,
+            status=self.status,
+            timekeeper=self.timekeeper,
+            workers=self.workers,
+            outside=outside or Nobody(),
         )
-        self.control.notices = self.notices
-        self.status.parts["notify"] = self.notices.document
-        self.status.troubles.append(self.notices.problems)
+        self.notices = self.control.notices = self.telling.notices
         self.control.upkeep = Upkeep(janitor=self.janitor, catalogue=catalogue, store=store, clock=clock)
         self.automations, self.control.automations = assemble(
             store=store,
@@ -255,8 +252,7 @@ class House:
     async def recover(self) -> Recovered:
         """Deal with what an earlier daemon left, and with what was missed since; before anything new starts."""
         now = self.clock.now()
-        await self.notices.load()
-        await self.alarms.load(self.last_alive)
+        await self.telling.load(self.last_alive)
         recovered = await recover(
             self.orchestrator,
             self.catalogue,
@@ -303,8 +299,7 @@ class House:
             "scheduler": self.scheduler.run(),
             "lateness": self.lateness.run(),
             "backfills": self.backfills.run(),
-            "notices": self.notices.run(),
-            "alarms": self.alarms.run(),
+            **self.telling.services(),
             "automations": self.automations.run(),
         }
         if housekeeping:
@@ -356,7 +351,7 @@ class House:
         await asyncio.gather(*self._tasks.values(), hurried, *self._cancelling, return_exceptions=True)
         for worker in self.workers.values():
             await worker.aclose()
-        await self.notices.aclose()
+        await self.telling.aclose()
         if self.store.degraded is None and not self.timekeeper.held:
             with contextlib.suppress(TidemillError):  # the next start makes up for a little more than was missed
                 await self.store.write(instance.LAST_ALIVE, self.clock.now())

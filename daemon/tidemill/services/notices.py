@@ -38,7 +38,6 @@ class Notices:
         self._catalogue = catalogue
         self._clock = clock
         self._ids = ids
-        self._outside = outside
         self._writer = Writer(store=store, catalogue=catalogue, clock=clock, ids=ids, outside=outside)
         self.failing: Callable[[], Sequence[Incident]] = tuple  # what goes wrong now; services/alarms.py says it
         self._unheard = 0  # notices for which there was no channel
@@ -130,7 +129,6 @@ class Notices:
         left = await self.outbox.flush(LAST_WORDS_S)
         if left:
             logger.warning("%d notices could not be told any more; the next start tells them", left)
-        await self._outside.aclose()
 
     # -- looking -----------------------------------------------------------------------------------------------------
 
