@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 
+# What a stop may take beyond the time that runs have to end: recording it, closing the database.
+MARGIN = timedelta(seconds=30)
 # The journal's priorities by logging's levels (sd-daemon(3)).
 PRIORITIES = ((50, 2), (40, 3), (30, 4), (20, 6), (0, 7))
 
