@@ -54,7 +54,7 @@ def add(commands: Any, name: str, line: str, common: argparse.ArgumentParser) ->
     )
     parser.add_argument(
         "--duration", action="append", default=[], metavar="[DEPLOYMENT=]DURATION",
-        help="how long its runs take, such as backup=20m or 'report-*=2m'; without a name, all others' (10s)",
+        help="how long its runs take, such as backup=20m or 'report-*=2m'; without a name, all others' (a guess)",
     )  # fmt: skip
     parser.add_argument(
         "--history", type=Path, metavar="PATH",
@@ -188,10 +188,10 @@ class _History:
 
 
 def _lengths(options: Sequence[str], seed: int, names: Sequence[str], history: _History) -> Lengths:
-    from tidemill.core.lengths import GUESS, Lengths
+    from tidemill.core.lengths import Lengths
 
     given: dict[str, timedelta] = {}
-    others = GUESS
+    others: timedelta | None = None
     for option in options:
         pattern, equals, written = option.rpartition("=")
         lasted = _duration("--duration", written)
@@ -216,6 +216,7 @@ def _near(pattern: str, names: Sequence[str]) -> str:
 def _notes(session: Session, loaded: Loaded, lengths: Lengths, history: _History, simulated: Simulated) -> list[str]:
     """Return what is to be known of the simulation itself."""
     from tidemill.core.deployments import FlowKind
+    from tidemill.core.lengths import GUESS
     from tidemill.durations import format_duration
 
     deployments = loaded.settings.deployments
@@ -227,12 +228,12 @@ def _notes(session: Session, loaded: Loaded, lengths: Lengths, history: _History
         )
     ran = {run.deployment for run in simulated.runs}
     recorded = [name for name in lengths.recorded if name in ran and name not in lengths.given]
-    guessed = [name for name in ran if name not in lengths.given and name not in lengths.recorded]
+    unknown = [name for name in ran if name not in lengths.given and name not in lengths.recorded]
     if recorded:
         notes.append(f"{_count(recorded)} took as long, and failed as often, as on record in {history.path}")
-    if guessed:
+    if unknown and lengths.others is None:
         notes.append(
-            f"{_count(guessed)} took {format_duration(lengths.others)} a run, a guess: "
+            f"{_count(unknown)} took {format_duration(GUESS)} a run, a guess: "
             "say --duration DEPLOYMENT=2m or --history STATE_DIR"
         )
     paused = [name for name, each in deployments.items() if each.paused]

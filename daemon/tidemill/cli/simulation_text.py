@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from tidemill.cli import text, times
 from tidemill.config.settings import Settings
 from tidemill.core import simulations, zones
-from tidemill.core.clock_changes import ClockChange
+from tidemill.core.clock_changes import Affected, ClockChange
 from tidemill.core.simulations import Simulated, SimulatedRun, Summary
 from tidemill.durations import format_duration
 
@@ -16,6 +17,10 @@ FEW_RUNS = 40  # so many are listed without being asked for
 MINUTES = 5  # the busiest that are shown
 ROWS = 20  # of any other section
 NAMES = 6  # of deployments in one line
+
+
+# What differs between notes that say the same.
+_TIMES = re.compile(r"\d[\d:, -]*")
 
 
 class _Local:
@@ -206,9 +211,17 @@ def _changes(changes: Sequence[ClockChange], local: _Local) -> list[str]:
         )
         if not change.affected:
             lines.append("  no schedule is affected")
+        alike: dict[str, list[Affected]] = {}
         for each in change.affected:
-            fires = f"{each.fires} fires from {each.first:%H:%M}" if each.fires > 1 else f"{each.first:%a %H:%M}"
-            lines.append(f"  {each.deployment}: {fires}: {text.clean(each.note)}")
+            alike.setdefault(_TIMES.sub("", each.note), []).append(each)
+        for group in alike.values():
+            first = group[0]
+            fires = f"{first.fires} fires from {first.first:%H:%M}" if first.fires > 1 else f"{first.first:%a %H:%M}"
+            lines.append(f"  {first.deployment}: {fires}: {text.clean(first.note)}")
+            if len(group) > 1:
+                names = [each.deployment for each in group[1:]]
+                more = f" and {len(names) - NAMES} more" if len(names) > NAMES else ""
+                lines.append(f"    likewise {', '.join(names[:NAMES])}{more}")
     return lines
 
 

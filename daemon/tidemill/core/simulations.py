@@ -124,12 +124,14 @@ def summaries(simulated: Simulated, deployments: Iterable[str]) -> list[Summary]
         summary.longest_wait = max(summary.longest_wait, run.wait(simulated.end))
         summary.first = summary.first or run.expected_start
         summary.last = run.expected_start
+    overlapping: set[int] = set()
     for run, span in spans(simulated.runs):
         summary = found[run.deployment]
         end = span.end or simulated.end
         summary.busy += end - span.begin
         before = running_until.get(run.deployment)
-        if before is not None and before > span.begin:
+        if before is not None and before > span.begin and id(run) not in overlapping:
+            overlapping.add(id(run))
             summary.overlaps += 1
         running_until[run.deployment] = max(end, before or end)
     return list(found.values())

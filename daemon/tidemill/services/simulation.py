@@ -141,7 +141,7 @@ class Simulation:
 
     def _script(self) -> Script:
         def script(job: Job) -> tuple[timedelta, Outcome]:
-            lasted, ended = self._lengths.draw(job.deployment or "", job.due, job.attempt)
+            lasted, ended = self._lengths.draw(job.deployment or "", job.due, job.attempt, timeout=job.timeout)
             return lasted + OVERHEAD, _OUTCOMES[ended]
 
         return script
