@@ -120,7 +120,7 @@ def test_a_cgroup_ends_everything_in_it_at_one_blow(real: Path) -> None:
     cgroup = Cgroups(real).make("1")
     process = subprocess.Popen(["/bin/sleep", "600"], start_new_session=True)
     (cgroup.path / "cgroup.procs").write_text(str(process.pid))
-    assert not cgroup.remove()  # killed now, and not yet gone
+    cgroup.remove()  # killed now; whether it is gone already is the kernel's affair
     assert process.wait(30) == -signal.SIGKILL
     assert cgroup.remove()
     assert not cgroup.path.exists()
