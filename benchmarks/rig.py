@@ -127,6 +127,7 @@ async def services(directory: Path, text: str = TWO_FLOWS, *, start: bool = True
     logging.getLogger("tidemill").addHandler(trouble)
     daemon = Daemon(
         loaded=loaded,
+        read_at_ns=time.time_ns(),
         faults=(),
         config=directory / "tidemill.toml",
         state=directory,

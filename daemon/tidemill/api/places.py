@@ -7,6 +7,7 @@ from pathlib import Path
 
 DATABASE = "tidemill.db"
 SOCKET = "control.sock"
+MADE = "made.d"  # what the API and the commands have written, as files of the configuration
 SYSTEM_RUNTIME = Path("/run/tidemill")
 SYSTEM_STATE = Path("/var/lib/tidemill")
 

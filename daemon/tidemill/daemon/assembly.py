@@ -5,32 +5,36 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
 from pathlib import Path
 
 from tidemill import systemd
 from tidemill.api import documents
+from tidemill.api.places import MADE
 from tidemill.clock import Clock
-from tidemill.config import Loaded, LogLevel, resolve_secret
+from tidemill.config import Loaded, LogLevel, Settings, resolve_secret, save_last_good
 from tidemill.core.deployments import PoolType, WorkPool
 from tidemill.core.ports import Runner
 from tidemill.errors import ConfigError
 from tidemill.flows.builtins import BuiltinFlow
+from tidemill.flows.shell import ShellFlow
 from tidemill.ids import Ids
 from tidemill.runners.cgroups import Cgroups, delegated
 from tidemill.runners.inline import InlineRunner
 from tidemill.runners.lag import LagMonitor
 from tidemill.runners.process import ProcessRunner
 from tidemill.runners.threads import PoolThreads
+from tidemill.services.bus import EventBus
 from tidemill.services.carriers import Carriers
 from tidemill.services.catalogue import Catalogue
 from tidemill.services.fitness import ParameterCheck, entrypoint_fitness
 from tidemill.services.house import House
 from tidemill.services.orphans import Orphans
 from tidemill.services.recorder import RecorderHouse
+from tidemill.services.reloading import read, reloads
 from tidemill.store import Store, catalogue, instance
-from tidemill.telemetry.logs import EventLog
+from tidemill.telemetry.logs import LEVELS, EventLog
 from tidemill.telemetry.redaction import Redactor
 
 NOTIFY_THREADS = 4  # for mail programs and servers
@@ -47,6 +51,7 @@ class Assembly:
         loaded: Loaded,
         faults: tuple[str, ...],
         config: Path,
+        state: Path,
         flows: Mapping[str, BuiltinFlow],
         redactor: Redactor,
         log: EventLog,
@@ -60,6 +65,8 @@ class Assembly:
         self._loaded = loaded
         self._faults = faults
         self._config = config
+        self._state = state
+        self._made_dir = state / MADE
         self._flows = flows
         self._redactor = redactor
         self._log = log
@@ -69,6 +76,7 @@ class Assembly:
         self._ids = ids
         self._environ = environ
         self._strict = strict
+        self._leave_task_runs: Callable[[], None] | None = None
 
     async def build(self, store: Store) -> House:
         """Return the house. Raises ConfigError for an entrypoint that does not import, where that is to be strict."""
@@ -93,13 +101,14 @@ class Assembly:
             secret=partial(
                 resolve_secret, environ=self._environ, credentials_dir=systemd.credentials_directory(self._environ)
             ),
-            tell=self._log.output if settings.log.run_output else lambda lines: None,
+            tell=lambda lines: self._log.output(lines) if known.settings.log.run_output else None,
             publish=lambda events: house.bus.publish(events),  # noqa: PLW0108 - there is no house yet
             lines_per_second=settings.log.max_lines_per_second,
             keep_versions=settings.retention.keep_artifact_versions,
             tell_tasks=lambda events: house.bus.publish_task_runs(events),  # noqa: PLW0108
             tasks_wanted=lambda: house.bus.task_runs_wanted,
         )
+        check = ParameterCheck(self._flows, fitness.signatures)
         house = House(
             store=store,
             catalogue=known,
@@ -107,7 +116,7 @@ class Assembly:
             ids=self._ids,
             runner=partial(self._runner, known),
             recorder=recorders.recorder,
-            check_parameters=ParameterCheck(self._flows, fitness.signatures),
+            check_parameters=check,
             last_alive=last_alive,
             end_orphans=Orphans(store=store, clock=self._clock).end,
             document=lambda run: documents.flow_run(store.instance_id, run, self._clock.now()),
@@ -123,8 +132,9 @@ class Assembly:
         )
         recorders.answering = house.answers
         house.bus.listen(self._log.write)
-        if settings.log.level is LogLevel.DEBUG:
-            house.bus.listen_to_task_runs(self._log.write)
+        self._tell_task_runs(house.bus, settings)
+        known.on_replaced.append(partial(self._follow, house, recorders))
+        self._reloads(house, check)
         status = house.status
         status.config_file = str(self._config)
         status.config_faults = self._faults
@@ -134,6 +144,36 @@ class Assembly:
         status.lag = self._lag.problems
         house.metrics.lag = self._lag
         return house
+
+    def _reloads(self, house: House, check: ParameterCheck) -> None:
+        reloader = reloads(
+            house,
+            read=lambda: read(self._config, self._made_dir, self._flows, self._environ),
+            examine=lambda loaded: entrypoint_fitness(loaded, self._environ),
+            keep=lambda loaded: save_last_good(loaded, self._state),
+        )
+        reloader.on_examined.append(check.go_by)
+        reloader.on_code.append(house.workforce.renew_code)
+
+    def _follow(self, house: House, recorders: RecorderHouse, before: Settings, after: Settings) -> None:
+        """Bring what stands outside the house in line with another configuration."""
+        recorders.go_by(
+            lines_per_second=after.log.max_lines_per_second, keep_versions=after.retention.keep_artifact_versions
+        )
+        shell = self._flows.get("shell")
+        if isinstance(shell, ShellFlow):
+            shell.grace = after.daemon.grace_period / 4  # half of what a runner grants
+        if before.log.level is not after.log.level:
+            self._log.set_level(LEVELS[after.log.level])
+            self._tell_task_runs(house.bus, after)
+
+    def _tell_task_runs(self, bus: EventBus, settings: Settings) -> None:
+        """Write what task runs do into the log where everything is wanted there."""
+        if self._leave_task_runs is not None:
+            self._leave_task_runs()
+            self._leave_task_runs = None
+        if settings.log.level is LogLevel.DEBUG:
+            self._leave_task_runs = bus.listen_to_task_runs(self._log.write)
 
     @cached_property
     def _cgroups(self) -> Cgroups | None:

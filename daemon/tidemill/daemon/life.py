@@ -18,8 +18,8 @@ from tidemill.api import places
 from tidemill.clock import SystemClock
 from tidemill.config import Loaded, save_last_good
 from tidemill.daemon.assembly import Assembly
+from tidemill.daemon.editing import Editing
 from tidemill.daemon.heartbeat import Heartbeat
-from tidemill.daemon.warming import warm
 from tidemill.errors import EXIT_OK
 from tidemill.flows.builtins import BuiltinFlow
 from tidemill.ids import Ids
@@ -41,6 +41,7 @@ class Daemon:
         self,
         *,
         loaded: Loaded,
+        read_at_ns: int,
         faults: tuple[str, ...],
         config: Path,
         state: Path,
@@ -52,6 +53,7 @@ class Daemon:
         strict: bool,
     ) -> None:
         self._loaded = loaded
+        self._read_at_ns = read_at_ns  # when that was begun, on the wall clock
         self._faults = faults
         self._config = config
         self._state = state
@@ -69,6 +71,7 @@ class Daemon:
             loaded=loaded,
             faults=faults,
             config=config,
+            state=state,
             flows=flows,
             redactor=redactor,
             log=log,
@@ -82,6 +85,7 @@ class Daemon:
         self.wound_down = True  # False: code that heeds no cancellation is still on the loop
         self._stop = asyncio.Event()
         self._hurry = asyncio.Event()
+        self._told_to_reload = asyncio.Event()  # before there is somebody to do it
         self._listen_to_signals()
 
     # --- its life ---------------------------------------------------------------------------------------------------
@@ -91,6 +95,7 @@ class Daemon:
         self._loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self._told_to_stop, number)
+        self._loop.add_signal_handler(signal.SIGHUP, self._told_to_reload.set)
         store = await Store.open(self._state / places.DATABASE, clock=self._clock, ids=self._ids)
         code = EXIT_OK
         diary = Diary(store=store, clock=self._clock, redactor=self._redactor)
@@ -130,6 +135,7 @@ class Daemon:
                 work_pools=tuple(settings.work_pools.values()),
                 concurrency_limits=house.slots.limits,
                 blocks=tuple(settings.blocks.values()),
+                automations=tuple(settings.automations.values()),
                 at=self._clock.now(),
             ),
         )
@@ -150,23 +156,37 @@ class Daemon:
             self._state,
             extra={"fields": {"event": "daemon-started", "version": __version__}},
         )
-        self._notifier.ready(house.status.line())
-        warming = asyncio.create_task(warm(house, self._flows), name="warm-up")
         heartbeat = Heartbeat(house=house, notifier=self._notifier, clock=self._clock, environ=self._environ)
+        heartbeat.ready()
+        assert house.reloader is not None
+        editing = Editing(
+            house=house,
+            reloader=house.reloader,
+            flows=self._flows,
+            notifier=self._notifier,
+            heartbeat=heartbeat,
+            clock=self._clock,
+            config=self._config,
+            made_dir=self._state / places.MADE,
+            read_at_ns=self._read_at_ns,
+        )
+        following = asyncio.create_task(editing.run(told=self._told_to_reload.is_set()), name="edits")
         telling = asyncio.create_task(heartbeat.run(), name="systemd")
         try:
             return await self._until_stopped(house, store, edge)
         finally:
-            for task in (warming, telling):
+            for task in (following, telling):
                 task.cancel()
-            await asyncio.gather(warming, telling, return_exceptions=True)
-            self._notifier.stopping()
-            cut = await house.stop(settings.daemon.grace_period, self._hurry)
+            await asyncio.gather(following, telling, return_exceptions=True)
+            grace = house.catalogue.settings.daemon.grace_period
+            heartbeat.stopping(grace)
+            cut = await house.stop(grace, self._hurry)
             self._lag.stop()
             capture.uninstall((self._log.handler,))
-            fields = {"event": "daemon-stopped", "cut_off": cut}
+            fields = {"event": "daemon-stopped", **({"cut_off": cut} if cut else {})}
             said = f"stopped; {cut} runs were cut off" if cut else "stopped"
             logger.info(said, extra={"fields": fields})
+            heartbeat.stopped(said)
 
     async def _until_stopped(self, house: House, store: Store, edge: asyncio.Task[None]) -> int:
         stop = asyncio.create_task(self._stop.wait())
@@ -198,7 +218,7 @@ class Daemon:
     # --- signals ----------------------------------------------------------------------------------------------------
 
     def _listen_to_signals(self) -> None:
-        # Until there is a reload, an editor's or a package's SIGHUP must not end the daemon.
+        # Before the loop runs, an editor's or a package's SIGHUP must not end the daemon.
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
     def _told_to_stop(self, number: int) -> None:

@@ -10,6 +10,7 @@ import os
 import socket
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Awaitable, Mapping
 from pathlib import Path
@@ -17,11 +18,11 @@ from typing import NoReturn
 
 from tidemill.api import places, sockets
 from tidemill.clock import SystemClock
-from tidemill.config import BrokenConfigError, Loaded, load, load_last_good
+from tidemill.config import Loaded, load_last_good
 from tidemill.daemon.life import Daemon
 from tidemill.errors import EXIT_FAILED, ConfigError, TidemillError
 from tidemill.flows.builtins import BuiltinFlow, builtins
-from tidemill.services.fitness import builtin_faults
+from tidemill.services.reloading import read
 from tidemill.store.lock import StateLock
 from tidemill.telemetry.logs import setup
 from tidemill.telemetry.redaction import Redactor
@@ -39,6 +40,7 @@ def run(config: Path, state_dir: Path | None, strict: bool, environ: Mapping[str
     """
     state = places.state_dir(environ, asked=state_dir)
     _make_private(state)
+    read_at_ns = time.time_ns()
     loaded, faults = _configuration(config, state, strict, builtins(environ=environ), environ)
     settings = loaded.settings
     # A command that ignores SIGTERM has to be killed before its runner gives it up as code that still runs.
@@ -67,6 +69,7 @@ def run(config: Path, state_dir: Path | None, strict: bool, environ: Mapping[str
         sockets.point_to(control_path, state)
         daemon = Daemon(
             loaded=loaded,
+            read_at_ns=read_at_ns,
             faults=faults,
             config=config,
             state=state,
@@ -99,12 +102,7 @@ def _configuration(
 ) -> tuple[Loaded, tuple[str, ...]]:
     """Return what to run by, and the faults of the file where it is the last good set instead."""
     try:
-        try:
-            loaded = load(config, made_dir=state / "made.d", environ=environ)
-        except BrokenConfigError as error:
-            raise ConfigError([*error.faults, *builtin_faults(error.rest, flows)]) from error
-        if found := builtin_faults(loaded, flows):
-            raise ConfigError(found)
+        loaded = read(config, state / places.MADE, flows, environ)
     except ConfigError as error:
         if strict:
             raise

@@ -68,9 +68,12 @@ class Watcher:
             self._without(error)
         try:
             while True:
-                now = await asyncio.to_thread(footprint, self._config, self._made_dir, self._known())
-                self._follow(now)
-                self._compare(now)
+                try:
+                    now = await asyncio.to_thread(footprint, self._config, self._made_dir, self._known())
+                    self._follow(now)
+                    self._compare(now)
+                except Exception:
+                    logger.exception("the files could not be looked at; they are again in %g s", self._slow_s)
                 if await self._wake.wait(self._slow_s):
                     await self._settled()
         finally:

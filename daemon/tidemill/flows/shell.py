@@ -62,7 +62,7 @@ class ShellFlow:
 
     def __init__(self, *, environ: Mapping[str, str] | None = None, grace: timedelta = timedelta(seconds=15)) -> None:
         self._environ = dict(os.environ if environ is None else environ)
-        self._grace_s = grace.total_seconds()
+        self.grace = grace  # what a reload changes holds for commands that are told to end from then on
 
     def check(self, parameters: Mapping[str, Any]) -> list[Finding]:
         """Return every fault of ``parameters``; nothing is run or resolved."""
@@ -92,7 +92,7 @@ class ShellFlow:
                 starting.add_done_callback(_kill)
                 raise
             if starting.exception() is None:
-                how = await starting.result().end(self._grace_s)
+                how = await starting.result().end(self.grace.total_seconds())
                 context.log(f"the command and its process group were {how}", logging.WARNING, NAME)
             raise
         finally:

@@ -98,6 +98,10 @@ class ParameterCheck:
         self._builtins = builtins
         self._signatures = signatures
 
+    def go_by(self, signatures: Mapping[str, Signature]) -> None:
+        """Check against the flows as they are by now."""
+        self._signatures = signatures
+
     def __call__(self, deployment: Deployment, parameters: Mapping[str, Any]) -> None:
         """Raise TidemillError that says everything wrong with ``parameters``."""
         if deployment.flow.kind is FlowKind.BUILTIN:

@@ -307,6 +307,11 @@ class RecorderHouse:
         self._lines_per_second = lines_per_second
         self._unstored: dict[str, task_cache.Cached] = {}  # published, and not durable yet
 
+    def go_by(self, *, lines_per_second: int, keep_versions: int) -> None:
+        """Go by other limits from now on; a run whose lines are counted already keeps its own."""
+        self._lines_per_second = lines_per_second
+        self.records.keep_versions = keep_versions
+
     def recorder(self, run: FlowRun) -> DaemonRecorder:
         """Return the recorder of one attempt."""
         return DaemonRecorder(self, run)

@@ -32,7 +32,7 @@ from tidemill.store import Store, catalogue, variables
 
 AGAIN_S = 5.0  # after what had nothing to do with the files: a full disk, a clock that stands wrong
 MOST_NAMES = 50  # of deployments, in one record
-MOST_FAULTS = 20  # told in the log, a line each; the rest is counted
+MOST_FAULTS = 5  # told in the log; the rest is counted
 
 T = TypeVar("T")
 logger = logging.getLogger("tidemill.reload")
@@ -128,13 +128,16 @@ class Reloader:
 
     # --- asking for it ----------------------------------------------------------------------------------------------
 
-    def request(self, reason: str, *, code: bool = True, only_code: bool = False) -> None:
-        """Reload soon. ``code``: flow code is imported anew; ``only_code``: the files are known to be the same."""
+    def request(self, reason: str, *, code: bool = True, only_code: bool = False, quiet: bool = True) -> None:
+        """Reload soon. ``code``: flow code is imported anew; ``only_code``: the files are known to be the same.
+
+        ``quiet``: nobody waits to hear that nothing has changed.
+        """
         if only_code and self.last is not None and not self.last.ok:
             only_code = False
         if only_code and not any(each.flow.kind != "builtin" for each in self._catalogue.deployments.values()):
             return
-        self._ask(reason, code=code, quiet=True)
+        self._ask(reason, code=code, quiet=quiet)
 
     async def reload(self, reason: str) -> Reloaded:
         """Reload, files and flow code, and return how it ended. A refusal is an answer, not an error."""
@@ -311,22 +314,18 @@ class Reloader:
             )
 
     def _refused(self, reason: str, faults: Sequence[str], *, of_files: bool = True) -> Reloaded:
-        more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
-        fields = {"event": "config-refused", "reason": reason, "faults": list(faults[:MOST_FAULTS])}
-        logger.error(
-            "not reloaded (%s), what was in force stays: %s%s", reason, faults[0], more, extra={"fields": fields}
-        )
-        for fault in faults[1:MOST_FAULTS]:
-            logger.error("%s", fault)
-        if len(faults) > MOST_FAULTS:
-            logger.error("and %d more faults: tidemill check", len(faults) - MOST_FAULTS)
+        told = list(faults[:MOST_FAULTS])
+        more = len(faults) - len(told)
+        words = "; ".join(told) + (f"; and {more} more faults, which `tidemill check` lists" if more else "")
+        fields = {"event": "config-refused", "reason": reason, "faults": told}
+        logger.error("not reloaded (%s), what was in force stays: %s", reason, words, extra={"fields": fields})
         if of_files:
             self._status.config_faults = tuple(faults)
         return Reloaded(
             at=self._clock.now(),
             reason=reason,
             outcome="refused",
-            summary=f"{faults[0]}{more}",
+            summary=words,
             faults=tuple(faults),
             restart=between(self._at_start, self._catalogue.settings).restart,
         )

@@ -1,14 +1,28 @@
-"""A house that takes over another configuration while it runs."""
+"""Reading a configuration whole, and a house that takes over another one while it runs."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
 from typing import Any
 
-from tidemill.config import Loaded
-from tidemill.services.fitness import Fitness
+from tidemill.config import BrokenConfigError, Loaded, load
+from tidemill.errors import ConfigError
+from tidemill.flows.builtins import BuiltinFlow
+from tidemill.services.fitness import Fitness, builtin_faults
 from tidemill.services.house import House
 from tidemill.services.reloader import Reloader, in_thread
+
+
+def read(path: Path, made_dir: Path | None, builtins: Mapping[str, BuiltinFlow], environ: Mapping[str, str]) -> Loaded:
+    """Return what the files say; raises ConfigError with every fault, those in built-in flows' parameters, too."""
+    try:
+        loaded = load(path, made_dir=made_dir, environ=environ)
+    except BrokenConfigError as error:
+        raise ConfigError([*error.faults, *builtin_faults(error.rest, builtins)]) from error
+    if found := builtin_faults(loaded, builtins):
+        raise ConfigError(found)
+    return loaded
 
 
 def reloads(

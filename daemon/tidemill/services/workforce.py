@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from tidemill.config.settings import Settings
 from tidemill.core.deployments import WorkPool
 from tidemill.core.ports import Runner
+from tidemill.runners.inline import InlineRunner
 from tidemill.services.catalogue import Catalogue
 from tidemill.services.wake import Pulse
 from tidemill.services.worker import Worker
@@ -76,6 +77,14 @@ class Workforce:
         for name, worker in self.workers.items():
             if name not in after.work_pools and not worker.retiring:
                 worker.retire()
+
+    def renew_code(self) -> None:
+        """Let runs that begin from now on find flow code as it is by now. Runs that have begun keep theirs."""
+        for worker in self.workers.values():
+            if isinstance(worker.runner, InlineRunner):
+                worker.runner.reload()
+            elif worker.pool.preload and not worker.retiring:
+                worker.take_over(worker.pool, self._runner(worker.pool))  # its interpreter has imported some already
 
     def _start(self, worker: Worker) -> None:
         task = asyncio.create_task(worker.run(), name=f"worker {worker.pool.name}")

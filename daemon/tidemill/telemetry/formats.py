@@ -120,9 +120,13 @@ def _rest(entry: Entry) -> str:
         parts += [
             f" {_pair(key, value)}"
             for key, value in entry.fields.items()
-            if key != "event" and str(value) not in entry.message
+            if key != "event" and not _said(value, entry.message)
         ]
     return "".join(parts)
+
+
+def _said(value: object, message: str) -> bool:
+    return all(str(each) in message for each in (value if isinstance(value, list) else [value]))
 
 
 class LogfmtFormat:

@@ -66,6 +66,15 @@ class EventLog:
         """The least level that is written."""
         return self._least
 
+    def set_level(self, level: int) -> None:
+        """Write what is at least of ``level`` from now on; libraries are heard from warnings on, at DEBUG from info."""
+        self._least = level
+        self.handler.setLevel(level)
+        logging.getLogger().setLevel(logging.INFO if level <= logging.DEBUG else max(logging.WARNING, level))
+        for name, least in _LOGGERS.items():
+            # The daemon's diary hears at info, however quiet the log is; the handler's own level holds for the log.
+            logging.getLogger(name).setLevel(min(logging.INFO, level) if least is None else least)
+
     @property
     def dropped(self) -> int:
         """How many lines nobody took off our hands."""
@@ -197,12 +206,8 @@ def setup(
         sink, form, redactor=redactor, clock=clock, level=LEVELS[level], max_lines_per_second=max_lines_per_second
     )
     logging.captureWarnings(True)
-    root = logging.getLogger()
-    root.addHandler(log.handler)
-    root.setLevel(logging.INFO if level == "debug" else max(logging.WARNING, LEVELS[level]))
-    for name, least in _LOGGERS.items():
-        # The daemon's diary hears at info, however quiet the log is; the handler's own level holds for the log.
-        logging.getLogger(name).setLevel(min(logging.INFO, LEVELS[level]) if least is None else least)
+    logging.getLogger().addHandler(log.handler)
+    log.set_level(LEVELS[level])
     return log
 
 
