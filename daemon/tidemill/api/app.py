@@ -27,6 +27,7 @@ from tidemill.api import (
     limit_reads,
     lookup,
     metrics,
+    notify_writes,
     reads,
     sample,
     script_runs,
@@ -85,6 +86,7 @@ def routes(control: Control, *, stop: asyncio.Event, source: random.Random) -> l
         ("PATCH", "/automations/{id}", _writing(control, automation_writes.patch)),
         ("POST", "/automations/{id}/test", _writing(control, automation_writes.test)),
         ("GET", "/automations/{id}/standing", _writing(control, automation_writes.standing)),
+        ("POST", "/notify/{name}/test", _writing(control, notify_writes.test)),
         *((method, path, _script(control, say)) for (method, path), say in script_runs.SAYINGS.items()),
     ]
     table = [

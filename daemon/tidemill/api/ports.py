@@ -158,6 +158,12 @@ class Automations(Protocol):
     def test(self, text: str) -> dict[str, list[str]]: ...
 
 
+class Notices(Protocol):
+    """Who is told."""
+
+    async def test(self, name: str) -> str: ...
+
+
 class Moved(Protocol):
     """Something that gets further again and again."""
 
@@ -221,6 +227,9 @@ class Control(Protocol):
 
     @property
     def automations(self) -> Automations: ...
+
+    @property
+    def notices(self) -> Notices: ...
 
     async def status(self) -> dict[str, Any]: ...
 

@@ -46,11 +46,13 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "variable": ("variables", "list variables and get their values"),
     "block": ("blocks", "list and inspect blocks, without their secrets"),
     "automation": ("automations", "list, inspect, pause, resume and try out automations"),
+    "notify": ("notify", "list the channels that people are told by, and try them out"),
     "concurrency-limit": ("concurrency_limits", "list concurrency limits and what is taken of them"),
     "schedule": ("schedules", "show when a schedule fires"),
     "systemd": ("systemd", "install tidemill as a service"),
     "db": ("database", "back up, restore, check and prune the database"),
     "drain": ("drain", "start nothing new, and wait until nothing runs"),
+    "report": ("report", "gather what helps to find out what is wrong into one file, without secrets"),
     "completion": ("completion", "print what a shell needs to complete commands and names"),
     "version": ("version", "show the version"),
 }

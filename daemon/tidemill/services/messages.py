@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
+from typing import Any
 
 import tidemill
 from tidemill.clock import Clock
@@ -49,49 +50,22 @@ class Writer:
         told = []
         for number, item in enumerate(items):
             told.append(await self._told(item.notice, output=len(items) <= IN_FULL, ask=number < MOST_FACTS))
-        return self._message(items[0].id, told, compose(told, self._place(), lost=lost))
+        place = self._place()
+        found = compose(told, place, lost=lost)
+        return message(items[0].id, told, found, place, instance=self._catalogue.instance, redact=self._redact)
 
-    async def test(self, channel: Channel) -> Message:
+    def test(self, channel: Channel) -> Message:
         """Return a message that shows that a channel works."""
-        now = self._clock.now()
-        heard = ", ".join(sorted(channel.hears)) if channel.hears is not None else "everything"
-        notice = Notice(
-            kind=NoticeKind.TEST,
-            subject=f"tidemill can reach you from {self._host}",
-            lines=(
-                f'This is a test of notify channel "{channel.name}" ({channel.type}), which hears of {heard}.',
-                "Nothing is wrong. When something is, this is where you will read of it.",
-            ),
-            at=now,
+        return test_message(
+            channel,
+            self._place(),
+            self._ids.new(self._clock.now()),
+            instance=self._catalogue.instance,
+            redact=self._redact,
         )
-        told = [Told(notice=notice)]
-        return self._message(self._ids.new(now), told, compose(told, self._place()))
 
     def _place(self) -> Place:
         return Place(host=self._host, zone=zone(self._catalogue.settings.daemon.timezone), now=self._clock.now())
-
-    def _message(self, id_: str, told: Sequence[Told], found: Text) -> Message:
-        now = self._clock.now()
-        notices = [document(each) for each in told[:LISTED]]
-        first = notices[0]
-        text = self._redact(found.text)
-        whole = {
-            "id": id_,
-            "source": f"tidemill {tidemill.__version__}",
-            "host": self._host,
-            "instance_id": self._catalogue.instance,
-            "at": now.isoformat().replace("+00:00", "Z"),
-            "kind": first["kind"] if len(told) == 1 else "several",
-            "subject": found.subject,
-            "text": found.text,
-            "short": found.text if len(found.text) <= SHORT else f"{found.text[: SHORT - 1]}…",
-            "deployment": first["deployment"],
-            "run": first["run"]["id"] if first["run"] else None,
-            "reason": first["reason"],
-            "count": len(told),
-            "notices": notices,
-        }
-        return Message(id=id_, at=now, subject=self._redact(found.subject), text=text, document=self._redact(whole))
 
     async def _told(self, notice: Notice, *, output: bool, ask: bool) -> Told:
         if not ask or (notice.run is None and notice.deployment is None):
@@ -125,6 +99,55 @@ class Writer:
             for due in fires(compiled, now, limit=1)
         ]
         return min(found, default=None)
+
+
+def test_message(
+    channel: Channel, place: Place, id_: str, *, instance: str | None, redact: Callable[[Any], Any]
+) -> Message:
+    """Return a message that shows that a channel works."""
+    heard = ", ".join(sorted(channel.hears)) if channel.hears is not None else "everything"
+    notice = Notice(
+        kind=NoticeKind.TEST,
+        subject=f"tidemill can reach you from {place.host}",
+        lines=(
+            f'This is a test of notify channel "{channel.name}" ({channel.type}), which hears of {heard}.',
+            "Nothing is wrong. When something is, this is where you will read of it.",
+        ),
+        at=place.now,
+    )
+    told = [Told(notice=notice)]
+    return message(id_, told, compose(told, place), place, instance=instance, redact=redact)
+
+
+def message(
+    id_: str,
+    told: Sequence[Told],
+    found: Text,
+    place: Place,
+    *,
+    instance: str | None,
+    redact: Callable[[Any], Any],
+) -> Message:
+    """Return what was composed as it is sent, with its document for programs, every secret in it masked."""
+    notices = [document(each) for each in told[:LISTED]]
+    first = notices[0]
+    whole = {
+        "id": id_,
+        "source": f"tidemill {tidemill.__version__}",
+        "host": place.host,
+        "instance_id": instance,
+        "at": place.now.isoformat().replace("+00:00", "Z"),
+        "kind": first["kind"] if len(told) == 1 else "several",
+        "subject": found.subject,
+        "text": found.text,
+        "short": found.text if len(found.text) <= SHORT else f"{found.text[: SHORT - 1]}…",
+        "deployment": first["deployment"],
+        "run": first["run"]["id"] if first["run"] else None,
+        "reason": first["reason"],
+        "count": len(told),
+        "notices": notices,
+    }
+    return Message(id=id_, at=place.now, subject=redact(found.subject), text=redact(found.text), document=redact(whole))
 
 
 def _facts(connection: sqlite3.Connection, notice: Notice, *, output: bool) -> Told:

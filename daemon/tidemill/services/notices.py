@@ -100,7 +100,7 @@ class Notices:
         if channel is None:
             known = ", ".join(self.channels) or 'none; write default = "mailto:me@example.org" under [notify]'
             raise NotFoundError(f"no notify channel is called {name}; there are: {known}")
-        message = await self._writer.test(channel)
+        message = self._writer.test(channel)
         try:
             await self.outbox.deliver(channel, message)
         except UndeliveredError as error:

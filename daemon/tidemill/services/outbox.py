@@ -18,7 +18,7 @@ from tidemill.services.wake import Wake
 Carry = Callable[[Channel, Message], Awaitable[None]]  # raises UndeliveredError
 Write = Callable[[Channel, Sequence[Waiting], int], Awaitable[Message]]  # the channel, what for it, how much was lost
 
-DELIVERY_S = 60.0  # for one try
+DELIVERY_S = 50.0  # for one try
 MOST_WAITING = 1000  # notices a channel
 IDLE_S = 3600.0
 
