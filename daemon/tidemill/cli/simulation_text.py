@@ -11,7 +11,6 @@ from tidemill.config.settings import Settings
 from tidemill.core import simulations, zones
 from tidemill.core.clock_changes import Affected, ClockChange
 from tidemill.core.simulations import Simulated, SimulatedRun, Summary
-from tidemill.durations import format_duration
 
 FEW_RUNS = 40  # so many are listed without being asked for
 MINUTES = 5  # the busiest that are shown
@@ -68,7 +67,6 @@ def report(
 
 
 def _head(simulated: Simulated, source: str, local: _Local) -> str:
-    span = format_duration(simulated.end - simulated.start)
     counts: dict[str, int] = {}
     for run in simulated.runs:
         name = (
@@ -77,7 +75,7 @@ def _head(simulated: Simulated, source: str, local: _Local) -> str:
         counts[name] = counts.get(name, 0) + 1
     told = ", ".join(f"{count:,} {name}" for name, count in sorted(counts.items(), key=lambda each: -each[1]))
     return (
-        f"{text.clean(source)}, simulated for {span}: {local.offset(simulated.start)} to "
+        f"{text.clean(source)}, simulated from {local.offset(simulated.start)} to "
         f"{local.offset(simulated.end)} ({local.name})\n"
         f"{len(simulated.runs):,} runs" + (f": {told}" if told else "")
     )

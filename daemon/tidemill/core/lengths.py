@@ -12,7 +12,7 @@ import msgspec
 from tidemill.core.states import StateType
 
 # Where nothing is given and nothing is on record.
-GUESS = timedelta(seconds=10)
+GUESS = timedelta(seconds=1)
 
 
 class Attempt(NamedTuple):
