@@ -72,18 +72,14 @@ async def freeze():
 '''
 # Where the service's user may make a file, other than in places that only it sees.
 SANDBOX = """
-echo "user $(id -un) groups $(id -Gn)"
+echo "user $(id -un) $(id -Gn)"
 grep -E '^(NoNewPrivs|CapEff|Seccomp|Umask):' /proc/self/status
-echo "homes $(ls -A /home /root 2>/dev/null | tr '\\n' ' ')"
-echo "others $(ls /proc | grep -c '^1$')"
-find / -xdev -type d -writable -not -path '/proc/*' 2>/dev/null | sed 's/^/writable /'
-for each in /etc/tidemill /usr/local/bin /var/log /srv /dev /run /root /home /var/lib /var/cache /opt; do
-    if : > "$each/.probe" 2>/dev/null; then echo "WROTE $each"; fi
+for each in / /etc/tidemill /usr/local/bin /var/log /srv /dev /dev/shm /run /run/tidemill /root /home /tmp /var/tmp /var/lib \\
+    /var/lib/tidemill /var/cache /opt /sys/fs/cgroup /proc/sys/kernel; do
+    if touch "$each/.probe" 2>/dev/null; then echo "wrote $each"; fi
 done
-while read -r _ _ _ _ place options _; do
-    case ",$options," in *,rw,*) echo "mount $place";; esac
-done < /proc/self/mountinfo
-true
+echo "processes $(ls /proc | grep -c '^[0-9]')"
+echo "of root $(find /proc -maxdepth 1 -user root -name '[0-9]*' 2>/dev/null | wc -l)"
 """
 
 
@@ -215,7 +211,11 @@ def told_secrets() -> dict[str, Any]:
 
 
 def confined() -> dict[str, Any]:
-    return {"sandbox": finished("sandbox"), "child": finished("child")}
+    sandbox = finished("sandbox")
+    wrote = [line.removeprefix("wrote ") for line in sandbox["lines"] if line.startswith("wrote ")]
+    # What it wrote that is there for others, too.
+    shared = [place for place in wrote if (Path(place) / ".probe").exists()]
+    return {"sandbox": sandbox, "wrote": wrote, "shared": shared, "child": finished("child")}
 
 
 def stopped() -> dict[str, Any]:

@@ -67,6 +67,7 @@ def written(
         if any(each.is_relative_to(home) for each in shown for home in HOMES):
             # "yes" would leave the homes' own modes in the way of what is shown again below them.
             text = _set(text, "ProtectHome", "tmpfs")
+            binds.insert(0, "TemporaryFileSystem=/home:ro /root:ro /run/user:ro")
         why = "# What the program needs and would not see there: it is installed below a home, or its flows are."
         text = _replace(text, r"^PrivateTmp=yes$", "\n".join(["PrivateTmp=yes", why, *binds]))
     return text
