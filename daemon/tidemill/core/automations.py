@@ -195,10 +195,11 @@ class Fire(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Past(msgspec.Struct, frozen=True, kw_only=True):
-    """When an automation last fired for a deployment, and how late a cause it has dealt with."""
+    """When an automation last fired for a deployment, for how late a cause, and when it last said that all is over."""
 
     at: datetime
     occurred: datetime
+    over: datetime | None = None
 
 
 # Waits before an action that could not be done is tried again; after the last one it is given up.

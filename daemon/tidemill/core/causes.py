@@ -8,6 +8,7 @@ from tidemill.core.automations import Cause
 from tidemill.core.runs import FlowRun
 from tidemill.core.states import State
 
+MOST_TEXT = 2000  # characters of a state's message
 SUBFLOW = "parent"  # created_by of a run that is a part of another
 
 
@@ -22,7 +23,7 @@ def cause_of(run: FlowRun, key: str, reason: str, *, state: State, at: datetime 
         run_name=run.name,
         flow=run.flow,
         state=state.name,
-        message=state.message,
+        message=None if state.message is None else state.message[:MOST_TEXT],
     )
 
 

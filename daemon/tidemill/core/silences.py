@@ -36,8 +36,8 @@ class SilenceWatch:
             # Retention may have taken the run that was seen; the silence has been told all the same.
             told = fired.at if fired is not None and (seen is None or fired.at > seen) else None
             self._silences[name] = _Silence(seen or since, seen is not None, told)
-            if fired is not None and seen is not None and told is None:
-                self._over.append(self._ended(name, seen))  # perhaps nobody was there to say so
+            if fired is not None and seen is not None and told is None and not (fired.over and fired.over > fired.at):
+                self._over.append(self._ended(name, seen))  # nobody was there to say so
 
     def hear(self, event: Event) -> Iterable[Cause]:
         if isinstance(event, RunChanged) and event.run.deployment in self._silences:

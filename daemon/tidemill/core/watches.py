@@ -25,7 +25,7 @@ from tidemill.core.automations import (
     split,
 )
 from tidemill.core.causes import SUBFLOW, because, cause_of, mark, utc, whose
-from tidemill.core.events import ArtifactStored, Event, RunChanged
+from tidemill.core.events import ArtifactStored, Event, RunChanged, RunDeleted
 from tidemill.core.runs import FlowRun
 from tidemill.core.silences import SilenceWatch
 from tidemill.core.states import StateType
@@ -63,6 +63,8 @@ class _States:
         self._timers: list[tuple[datetime, str, int]] = []  # a heap; passed over where the run has left since
 
     def hear(self, event: Event) -> Iterable[Cause]:
+        if isinstance(event, RunDeleted):
+            self._since.pop(event.run_id, None)
         if not isinstance(event, RunChanged):
             return ()
         run, condition = event.run, self._condition
@@ -120,6 +122,8 @@ class _Late:
         self._timers: list[tuple[datetime, str]] = []
 
     def hear(self, event: Event) -> Iterable[Cause]:
+        if isinstance(event, RunDeleted):
+            self._late.pop(event.run_id, None)
         if not isinstance(event, RunChanged):
             return ()
         run, of = event.run, self._condition.of

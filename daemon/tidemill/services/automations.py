@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
@@ -21,7 +21,7 @@ from tidemill.clock import SLICE_S, Clock
 from tidemill.config.settings import Settings
 from tidemill.core.automation_words import action_text, condition_text
 from tidemill.core.automations import Automation, Cause, Fire, NoneWithin, Step, Tell, may_fire
-from tidemill.core.events import ArtifactStored, Event, RunChanged
+from tidemill.core.events import ArtifactStored, Event, RunChanged, RunDeleted
 from tidemill.core.streaks import StreakWatch
 from tidemill.core.watches import Watch
 from tidemill.durations import format_duration
@@ -98,7 +98,7 @@ class Automations:
     # --- hearing ----------------------------------------------------------------------------------------------------
 
     def _hear(self, events: Sequence[Event]) -> None:
-        if not self._entries:
+        if not self._catalogue.settings.automations:
             return
         if len(self._heard) + len(events) > MOST_HEARD:
             # Not one of them is lost: all are in the database.
@@ -108,7 +108,7 @@ class Automations:
             self._heard_since = self._clock.now() - BEFORE_LAST_ALIVE
             logger.warning("more happens than automations can keep up with; they read on in history")
         else:
-            self._heard.extend(each for each in events if isinstance(each, RunChanged | ArtifactStored))
+            self._heard.extend(each for each in events if isinstance(each, RunChanged | RunDeleted | ArtifactStored))
         self._wake.set()
 
     def _replaced(self, before: Settings, after: Settings) -> None:
@@ -132,43 +132,54 @@ class Automations:
         """Take over the automations in force; those whose condition is the same go on as they were."""
         stated = self._catalogue.settings.automations
         self._stale = False
-        anew, self._anew = self._anew, set()
-        digests = {name: digest(each) for name, each in stated.items()}
-        await self._store.write(automations.STATE_AUTOMATIONS, automations.Stated(digests=digests, at=now))
-        for name in anew & stated.keys():
-            await self._store.write(automations.COUNT_FROM, (name, now))
-        sinces = await self._store.read(automations.since)
-        kept = {
-            name: entry
-            for name, entry in self._entries.items()
-            if name in stated and name not in anew and self._goes_on(entry.automation, stated[name])
-        }
-        causes: list[tuple[str, Cause]] = []
-        self._entries = kept
-        for name, automation in stated.items():
-            if name in kept:
-                kept[name].automation = automation
-                continue
-            watch, fired = await self._store.read(partial(look_back, automation=automation, since=sinces[name]))
-            # From here on it hears for itself; what it then hears twice has the same key.
-            self._entries[name] = Entry(automation, watch, fired)
-            if not self._catalogue.paused(KIND, name):
-                heard = self._heard_since if not self._loaded else sinces[name]
-                back = partial(missed, automation=automation, since=sinces[name], heard=heard)
-                for event in await self._store.read(back):
-                    causes += [(name, cause) for cause in await self._judge(self._entries[name], event)]
-        self._entries = {name: self._entries[name] for name in stated}
-        for name in self._doing.troubles.keys() - kept.keys():
-            del self._doing.troubles[name]  # it was resumed, or is another one now
+        if not self._entries:
+            self._heard.clear()  # all of it is read from history
+        anew, self._anew = self._anew | self._unpaused(stated), set()
+        try:
+            causes = await self._take_over(stated, anew & stated.keys(), now)
+        except BaseException:
+            self._stale, self._anew = True, anew
+            raise
+        for name in self._doing.troubles.keys() & anew:
+            del self._doing.troubles[name]
         if not self._loaded:
             self._loaded = True
             await self._doing.take_up(now)
         for name, cause in causes:
             await self._fire(name, cause, now)
 
-    def _goes_on(self, before: Automation, after: Automation) -> bool:
-        """Say whether a watch may stay: the condition is the same, and it was not paused by the file until now."""
-        return before.when == after.when and not (before.paused and not after.paused)
+    def _unpaused(self, stated: Mapping[str, Automation]) -> set[str]:
+        """Return what the file paused until now: it counts from now, as what was paused by hand does."""
+        return {
+            name
+            for name, entry in self._entries.items()
+            if name in stated and entry.automation.paused and not stated[name].paused
+        }
+
+    async def _take_over(
+        self, stated: Mapping[str, Automation], anew: Set[str], now: datetime
+    ) -> list[tuple[str, Cause]]:
+        digests = {name: digest(each) for name, each in stated.items()}
+        await self._store.write(automations.STATE_AUTOMATIONS, automations.Stated(digests=digests, at=now))
+        for name in anew:
+            await self._store.write(automations.COUNT_FROM, (name, now))
+        sinces = await self._store.read(automations.since)
+        before, self._entries = self._entries, {}
+        causes: list[tuple[str, Cause]] = []
+        for name, automation in stated.items():
+            known = before.get(name)
+            if known is not None and name not in anew and known.automation.when == automation.when:
+                known.automation = automation
+                self._entries[name] = known
+                continue
+            watch, fired = await self._store.read(partial(look_back, automation=automation, since=sinces[name]))
+            # From here on it hears for itself; what it then hears twice has the same key.
+            entry = self._entries[name] = Entry(automation, watch, fired)
+            if not self._catalogue.paused(KIND, name):
+                back = partial(missed, automation=automation, since=sinces[name], heard=self._heard_since)
+                for event in await self._store.read(back):
+                    causes += [(name, cause) for cause in await self._judge(entry, event)]
+        return causes
 
     # --- deciding ---------------------------------------------------------------------------------------------------
 
@@ -282,7 +293,6 @@ class Automations:
             try:
                 await self.tick(self._clock.now())
             except StoreUnavailableError:
-                self._stale = self._stale or not self._loaded
                 await self._wake.wait(HEAL_S)
                 if closing:
                     return

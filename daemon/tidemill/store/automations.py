@@ -10,7 +10,7 @@ import msgspec
 
 from tidemill.clock import from_us, to_us
 from tidemill.core.automations import Fire, Past
-from tidemill.store.ops import Op, microseconds, rows, scalar
+from tidemill.store.ops import Op, instant, microseconds, rows, scalar
 from tidemill.store.statements import load
 
 _SQL = load("automations")
@@ -36,7 +36,7 @@ class Summary(msgspec.Struct, frozen=True, kw_only=True):
 
 _sinces = msgspec.json.Decoder(list[tuple[str, int]])
 _fires = msgspec.json.Decoder(list[tuple[int, Fire]])
-_past = msgspec.json.Decoder(list[tuple[str | None, int, int]])
+_past = msgspec.json.Decoder(list[tuple[str | None, int | None, int | None, int | None]])
 _times = msgspec.json.Decoder(list[int])
 _summary = msgspec.json.Decoder(list[tuple[str, int, int, Fire]])
 _keys = msgspec.json.Decoder(list[str | None])
@@ -69,7 +69,7 @@ def _fire(connection: sqlite3.Connection, items: Sequence[Fire]) -> list[int | N
             {
                 "automation": item.automation,
                 "cause": item.cause.key,
-                "deployment": None if item.cause.over else item.cause.deployment,  # `past` asks for what lasts
+                "deployment": item.cause.deployment,
                 "occurred": to_us(item.cause.at),
                 "at": to_us(item.at),
                 "finished": microseconds(item.finished),
@@ -125,7 +125,11 @@ def fires(connection: sqlite3.Connection, name: str, *, limit: int = MAX_FIRES, 
 def past(connection: sqlite3.Connection, name: str) -> dict[str | None, Past]:
     """Return when an automation fired last, by deployment."""
     found = _past.decode(str(scalar(connection, _SQL["past"], {"automation": name})))
-    return {deployment: Past(at=from_us(at), occurred=from_us(occurred)) for deployment, at, occurred in found}
+    return {
+        deployment: Past(at=from_us(at), occurred=from_us(occurred), over=instant(over))
+        for deployment, at, occurred, over in found
+        if at is not None and occurred is not None
+    }
 
 
 def times(connection: sqlite3.Connection, name: str, limit: int) -> list[datetime]:

@@ -51,11 +51,15 @@ FROM (
     ORDER BY number DESC LIMIT :limit OFFSET :offset
 );
 
--- By deployment: when an automation fired last, and for how late a cause.
+-- By deployment: when an automation fired last, for how late a cause, and when it said last that all is over.
 -- name: past
-SELECT json_group_array(json_array(deployment, at, occurred))
+SELECT json_group_array(json_array(deployment, at, occurred, over))
 FROM (
-    SELECT deployment, max(at) AS at, max(occurred) AS occurred
+    SELECT
+        deployment,
+        max(at) FILTER (WHERE json_extract(document, '$.cause.over') IS NULL) AS at,
+        max(occurred) FILTER (WHERE json_extract(document, '$.cause.over') IS NULL) AS occurred,
+        max(at) FILTER (WHERE json_extract(document, '$.cause.over')) AS over
     FROM automation_fire WHERE automation = :automation GROUP BY deployment
 );
 
