@@ -27,6 +27,8 @@ class Link(Protocol):
 
     def ask(self, method: str, path: str, body: Any = None, query: dict[str, Any] | None = None) -> Any: ...
 
+    def text(self, path: str) -> str: ...
+
     def stream(self, path: str, query: dict[str, Any] | None = None) -> Iterator[tuple[str, Any]]: ...
 
     def close(self) -> None: ...
@@ -138,6 +140,10 @@ class Database:
             return read(reads.Ask(self._connection, self._now(), parameters, given, body or {}))
         except sqlite3.Error as error:
             raise DaemonUnreachableError(f"{self.where} cannot be read: {error}") from error
+
+    def text(self, path: str) -> str:
+        """Nobody serves what is not of the API."""
+        raise DaemonUnreachableError(f"the daemon is down: nobody answers {path}")
 
     def stream(self, path: str, query: dict[str, Any] | None = None) -> Iterator[tuple[str, Any]]:
         """Yield the log of everything up to its end; other streams raise DaemonUnreachableError."""

@@ -94,6 +94,18 @@ class Wire:
         except ValueError as error:
             raise DaemonUnreachableError(f"{self.where} does not answer as a tidemill daemon does") from error
 
+    def text(self, path: str) -> str:
+        """Return the answer to a request outside of the API, as it is."""
+        try:
+            with self._send("GET", path, None, None, base="") as answer:
+                status, chunks = _answer(answer)
+                text = b"".join(chunks)
+        except (OSError, ValueError) as error:
+            raise self._gone(error) from error
+        if status >= 400:
+            raise self._error(status, text, f"GET {path}")
+        return text.decode(errors="replace")
+
     def stream(self, path: str, query: dict[str, Any] | None = None) -> Iterator[tuple[str, Any]]:
         """Yield (event, data) of a stream of server-sent events until it ends."""
         try:
@@ -105,8 +117,10 @@ class Wire:
         except (OSError, ValueError) as error:
             raise self._gone(error) from error
 
-    def _send(self, method: str, path: str, body: Any, query: dict[str, Any] | None) -> BinaryIO:
-        target = self._base + path
+    def _send(
+        self, method: str, path: str, body: Any, query: dict[str, Any] | None, *, base: str | None = None
+    ) -> BinaryIO:
+        target = (self._base if base is None else base) + path
         if given := {name: value for name, value in (query or {}).items() if value is not None}:
             from urllib.parse import urlencode
 

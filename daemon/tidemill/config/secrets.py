@@ -180,6 +180,11 @@ def plain_values(value: Any, at: KeyPath) -> Iterator[KeyPath]:
                 yield from plain_values(item, (*at, key))
 
 
+def is_secret_word(key: str) -> bool:
+    """Say whether a key's name says that its value is a secret: ``api_key``, ``DB_PASSWORD``, ``Authorization``."""
+    return _SECRET_WORD.search(key) is not None
+
+
 def looks_like_password(url: str) -> bool:
     """Say whether a URL has a password in it."""
     try:

@@ -81,6 +81,11 @@ def named(
     return _read(connection, "named", {"events": rows(events), **_span(since, until), "limit": MAX_NAMED})
 
 
+def newest(connection: sqlite3.Connection, *, limit: int) -> list[StoredDaemonLine]:
+    """Return the last lines, oldest first; at most 1,000."""
+    return lines(connection, after=(_number(connection, "last_number") or 0) - limit, limit=limit)
+
+
 def before(connection: sqlite3.Connection, when: datetime, *, limit: int) -> int | None:
     """Return up to which number the oldest ``limit`` lines are older than ``when``; None: none of them is."""
     return _number(connection, "lines_before", before=to_us(when), limit=limit)

@@ -29,6 +29,10 @@ FROM (
     ORDER BY number
 );
 
+-- The number of the newest line.
+-- name: last_number
+SELECT max(number) FROM daemon_log;
+
 -- The last number among the oldest lines that are older than an instant.
 -- name: lines_before
 SELECT max(number) FROM (SELECT number, at FROM daemon_log ORDER BY number LIMIT :limit) WHERE at < :before;
