@@ -201,6 +201,7 @@ class Mill:
     def __init__(self, store: Store, clock: FakeClock) -> None:
         self.store, self.clock, self.events = store, clock, WatchedBus()
         store.on_commit = self.events.publish
+        store.on_lines = self.events.lines_stored
         self.settings = SimpleNamespace(api=ApiSettings(listen=(), sample=True), retention=RetentionSettings())
         self.metrics = Nothing()
         kept: Any = SimpleNamespace(settings=self.settings)

@@ -36,6 +36,7 @@ from tidemill.api import (
 )
 from tidemill.api.asker import asker, name_of
 from tidemill.api.bodies import BadRequestError
+from tidemill.api.configuration import CONFIGURATION
 from tidemill.api.ports import Control
 from tidemill.api.writes import Answer
 from tidemill.errors import NotFoundError, StoreUnavailableError, TidemillError, TransitionError
@@ -75,6 +76,7 @@ def routes(control: Control, *, stop: asyncio.Event, source: random.Random) -> l
         ("GET", "/drain", _drain(control, stop)),
         ("GET", "/database", _database(control)),
         ("POST", "/database/prune", _prune(control)),
+        *((method, path, _configuring(control, call)) for (method, path), call in CONFIGURATION.items()),
         ("GET", "/events", _events(control, stop)),
         ("GET", "/logs/stream", _log_stream(control, stop)),
         ("GET", "/logs/timeline", _timeline(control, stop)),
@@ -278,6 +280,14 @@ def _prune(control: Control) -> Handler:
     return call
 
 
+def _configuring(control: Control, ask: Callable[[Control, Request, Any], Awaitable[Any]]) -> Handler:
+    async def call(request: Request) -> Response:
+        body = await _body(request) if request.method in ("POST", "PUT") else {}
+        return _json(Answer(200, await ask(control, request, body)))
+
+    return call
+
+
 def _metrics(control: Control) -> Handler:
     async def call(request: Request) -> Response:
         body, content_type = await metrics.text(control, request.headers.get("accept", ""))
@@ -311,7 +321,11 @@ def _log_stream(control: Control, stop: asyncio.Event) -> Handler:
             raise BadRequestError("say which run: ?flow_run_id=…")
         run = await control.store.read(lambda connection: lookup.flow_run(connection, text))
         log = streams.RunLog(
-            control, run, level=bodies.number(query, "level", 0), tail=bodies.number(query, "tail", 0) or None
+            control,
+            run,
+            level=bodies.number(query, "level", 0),
+            tail=bodies.number(query, "tail", 0) or None,
+            progress=query.get("progress") == "true",
         )
         return streams.EventStream(log.messages, stop)
 

@@ -15,6 +15,7 @@ from typing import Any
 from tidemill.core.deployments import Deployment, WorkPool, WorkQueue
 from tidemill.core.events import (
     ArtifactStored,
+    ArtifactUpdated,
     Emitted,
     Event,
     FiresSkipped,
@@ -344,6 +345,14 @@ def events(instance: str, value: Event) -> Iterable[Document]:
             "resource": {"prefect.resource.id": f"prefect.flow-run.{value.run_id}"},
             "related": _related(instance, value.deployment, None),
             "payload": {},
+        }
+    elif isinstance(value, ArtifactUpdated):
+        kept = value.artifact
+        yield {
+            "event": "prefect.artifact.updated",
+            "resource": {"prefect.resource.id": f"prefect.artifact.{kept.id}", "prefect.resource.name": kept.key or ""},
+            "related": _related(instance, kept.deployment, None),
+            "payload": artifact(kept),
         }
     elif isinstance(value, ArtifactStored):
         kept = value.artifact

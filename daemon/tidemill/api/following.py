@@ -19,7 +19,7 @@ from msgspec.structs import replace
 from tidemill.api import lookup
 from tidemill.api.bodies import BadRequestError, number
 from tidemill.api.ports import Control
-from tidemill.api.streams import HEARTBEAT_S, Ending, message
+from tidemill.api.streams import HEARTBEAT_S, PACE_S, Ending, message
 from tidemill.api.timeline import Line, States, Tail, Timeline, loudness, state_lines
 from tidemill.clock import to_us
 from tidemill.core.deployments import Deployment
@@ -31,7 +31,6 @@ from tidemill.telemetry.formats import rfc3339
 from tidemill.telemetry.sentences import INFO
 
 MOST_TAIL = 100_000
-PACE_S = 0.05  # between two looks for new lines, while they come
 REMEMBERED = 10_000  # states told last, which are not told again
 OVERLAP_US = 10_000_000  # states are looked for so much earlier where a reader goes on
 LOST_US = 5_000_000  # and where events were lost, because more came than this reader took

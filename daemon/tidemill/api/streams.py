@@ -4,22 +4,29 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from typing import Any
+from typing import Any, TypeGuard
 
 import msgspec
 from starlette.types import Receive, Scope, Send
 
-from tidemill.api import documents
+from tidemill.api import documents, run_progress
 from tidemill.api.gate import SAFETY
 from tidemill.api.ports import Control
-from tidemill.core.events import ArtifactStored, Emitted, Event, RunChanged, RunDeleted, TaskRunChanged
+from tidemill.core.events import (
+    ArtifactStored,
+    ArtifactUpdated,
+    Emitted,
+    Event,
+    RunChanged,
+    RunDeleted,
+    TaskRunChanged,
+)
 from tidemill.core.runs import FlowRun
 from tidemill.store import logs, runs
 
 # A comment line now and then: a reader that has gone is noticed, and proxies keep the connection.
 HEARTBEAT_S = 15.0
-# Log lines have no events (a flood of them would drown the rest): a follower looks for new ones this often.
-LOOK_S = 0.25
+PACE_S = 0.05  # between two looks of a follower, while there is much to tell
 PAGE = 500
 
 
@@ -139,59 +146,77 @@ def _about(event: Event) -> tuple[str | None, str | None]:
         return event.run.deployment, event.run.id
     if isinstance(event, RunDeleted):
         return event.deployment, event.run_id
-    if isinstance(event, ArtifactStored):
+    if isinstance(event, ArtifactStored | ArtifactUpdated):
         return event.artifact.deployment, event.artifact.run_id
     return event.skipped.deployment, None
 
 
 class RunLog:
-    """One run followed to its end: its states and its log lines, then ``end`` with the run."""
+    """One run followed to its end: its states and its log lines, then ``end`` with the run.
 
-    def __init__(self, control: Control, run: FlowRun, *, level: int, tail: int | None) -> None:
-        self.control, self.run, self.level, self.tail = control, run, level, tail
+    ``progress``: also how far it is, whenever that changes: its task runs by state, and its progress artifacts.
+    """
+
+    def __init__(self, control: Control, run: FlowRun, *, level: int, tail: int | None, progress: bool = False) -> None:
+        self.control, self.run, self.level, self.tail, self.progress = control, run, level, tail, progress
         self._after = 0
+        self._told: documents.Document | None = None
 
     async def messages(self, ending: Ending) -> AsyncGenerator[bytes, None]:
-        """Yield ``state``, ``log`` and at last ``end`` messages."""
-        listener = Listener(self.control, ending)  # from now on; what was before is read after
+        """Yield ``state``, ``log``, ``progress`` and at last ``end`` messages."""
+        # From now on; what was before is read after.
+        subscription = self.control.events.subscribe(task_runs=self.progress, lines=True)
+        coming: asyncio.Task[list[Event] | None] | None = None
+        dropped = 0
         try:
             run = await self._fresh()
             yield self._state(run)
             if self.tail is not None:
                 await self._skip_to_tail(run, self.tail)
-            quiet_s = 0.0
-            while not listener.stopped:
-                if run.state.is_terminal:
-                    await self.control.store.flush()
-                silent = True
+            while not run.state.is_terminal:
                 async for chunk in self._lines(run):
-                    silent = False
                     yield chunk
-                if run.state.is_terminal:
-                    yield message("end", self._document(run))
+                async for chunk in self._progress(run):
+                    yield chunk
+                # What comes by the thousand is told some at a time.
+                await asyncio.wait({ending}, timeout=PACE_S)
+                coming = coming or asyncio.ensure_future(subscription.batch())
+                await asyncio.wait({coming, ending}, timeout=HEARTBEAT_S, return_when=asyncio.FIRST_COMPLETED)
+                if ending.done():
                     return
-                event = await listener.get(LOOK_S)
-                quiet_s = quiet_s + LOOK_S if silent and event is None else 0.0
-                if quiet_s >= HEARTBEAT_S:
-                    quiet_s = 0.0
+                if not coming.done():
                     yield b":\n\n"
-                if isinstance(event, RunDeleted) and event.run_id == run.id:
+                    continue
+                events, coming = coming.result(), None
+                if events is None:
                     return
-                if (
-                    isinstance(event, RunChanged)
-                    and event.run.id == run.id
-                    and event.run.state_number > run.state_number
-                ):
-                    # What the run logged before this state is told before it.
-                    await self.control.store.flush()
-                    async for chunk in self._lines(run):
-                        yield chunk
-                    run = event.run
-                    yield self._state(run)
-                elif listener.dropped():
-                    run = await self._fresh()
+                for event in events:
+                    if isinstance(event, RunDeleted) and event.run_id == run.id:
+                        return
+                    if _newer(event, run):
+                        # What the run logged before this state is told before it.
+                        await self.control.store.flush()
+                        async for chunk in self._lines(run):
+                            yield chunk
+                        run = event.run
+                        yield self._state(run)
+                if subscription.dropped > dropped:
+                    dropped = subscription.dropped
+                    found = await self._fresh()
+                    if found.state_number > run.state_number:
+                        run = found
+                        yield self._state(run)
+            await self.control.store.flush()
+            async for chunk in self._lines(run):
+                yield chunk
+            async for chunk in self._progress(run):
+                yield chunk
+            yield message("end", self._document(run))
         finally:
-            await listener.aclose()
+            subscription.close()
+            if coming is not None:
+                coming.cancel()
+                await asyncio.wait({coming})
 
     async def _fresh(self) -> FlowRun:
         found = await self.control.store.read(lambda connection: runs.get(connection, self.run.id))
@@ -217,8 +242,19 @@ class RunLog:
             if len(page) < PAGE:
                 return
 
+    async def _progress(self, run: FlowRun) -> AsyncIterator[bytes]:
+        if self.progress:
+            told = await self.control.store.read(lambda connection: run_progress.document(connection, run))
+            if told != self._told:
+                self._told = told
+                yield message("progress", told)
+
     def _state(self, run: FlowRun) -> bytes:
         return message("state", documents.state(self.control.instance_id, run.id, run.state_number, run.state))
 
     def _document(self, run: FlowRun) -> documents.Document:
         return documents.flow_run(self.control.instance_id, run, self.control.clock.now())
+
+
+def _newer(event: Event, run: FlowRun) -> TypeGuard[RunChanged]:
+    return isinstance(event, RunChanged) and event.run.id == run.id and event.run.state_number > run.state_number

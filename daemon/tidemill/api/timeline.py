@@ -35,7 +35,7 @@ from tidemill.telemetry.sentences import (
 
 PIECE = 500  # rows read at once
 SPARSE = 65_536  # rows looked at, at once, where few are wanted
-WINDOW = 20_000  # ends of runs whose states are looked for at once
+WINDOWS = (10_000, 250_000)  # ends of runs whose states are looked for at once: where many are told, and where few
 DISORDER_US = 60_000_000  # lines may be written so much later than they were made; a few beyond it stand out of order
 T = TypeVar("T")
 
@@ -88,17 +88,19 @@ class States:
         self.buffer: list[Line] = []
         self.covered = scope.since
         self._scope = scope
-        self._reached = scope.since
+        self._reached = scope.since if scope.loudness.any else scope.until
+        self._window = WINDOWS[0]
         self._keys: list[Key] = []
 
     def fill(self, connection: sqlite3.Connection) -> None:
         scope = self._scope
-        if not self._keys:
-            begin, end = self._reached, scope.until
-            if scope.run is None and (bound := timeline.end_after(connection, begin, count=WINDOW)) is not None:
+        if not self._keys and self._reached < scope.until:
+            begin, end, window = self._reached, scope.until, self._window
+            if scope.run is None and (bound := timeline.end_after(connection, begin, count=window)) is not None:
                 end = min(end, max(bound, begin + 1))
             self._keys = timeline.states(connection, scope, since=begin, until=end)
             self._reached = end
+            self._window = min(window * 2, WINDOWS[1]) if len(self._keys) < window else WINDOWS[0]
         piece, self._keys = self._keys[:PIECE], self._keys[PIECE:]
         self.buffer += _told(connection, piece, scope.level)
         self.covered = self._keys[0][0] if self._keys else END if self._reached >= scope.until else self._reached
@@ -278,6 +280,8 @@ class Tail:
 
     def _back_in_states(self) -> Iterator[Callable[[sqlite3.Connection], None]]:
         scope, reached, count = self._scope, self._scope.until, max(self._count, PIECE)
+        if not scope.loudness.any:
+            return
 
         def look(connection: sqlite3.Connection) -> None:
             nonlocal reached, count
@@ -285,7 +289,7 @@ class Tail:
             begin = scope.since if begin is None else max(scope.since, begin)
             if begin < reached:
                 self._states += (at for at, _, _ in timeline.states(connection, scope, since=begin, until=reached))
-            reached, count = begin, min(count * 2, WINDOW)
+            reached, count = begin, min(count * 2, WINDOWS[1])
 
         if self._count:
             yield look

@@ -7,7 +7,7 @@ import json
 from datetime import datetime
 from typing import Any
 
-from tidemill.cli import backfills, flow_runs, overrides, text, times
+from tidemill.cli import backfills, flow_runs, overrides, text, times, watching
 from tidemill.cli.session import Session
 from tidemill.errors import EXIT_OK, TidemillError
 
@@ -191,7 +191,7 @@ def run_now(session: Session) -> int:
         return EXIT_OK
     if not session.json:
         print(f"{run['name']} ({run['id'][-8:]}) of {found['name']}", flush=True)
-    return flow_runs.watch(session, run["id"])
+    return watching.watch(session, run["id"])
 
 
 def pause_one(session: Session) -> None:

@@ -6,12 +6,13 @@ import argparse
 from datetime import timedelta
 from typing import Any
 
-from tidemill.cli import task_table, text, times
+from tidemill.cli import task_table, text, times, watching
 from tidemill.cli.session import Session, segment
-from tidemill.errors import EXIT_FAILED, EXIT_OK, TidemillError
+from tidemill.cli.watching import LEVELS, print_line
+from tidemill.errors import EXIT_FAILED, EXIT_OK, DaemonUnreachableError, TidemillError
 
 STATE_TYPES = ("SCHEDULED", "PENDING", "RUNNING", "PAUSED", "CANCELLING", "COMPLETED", "FAILED", "CRASHED", "CANCELLED")
-LEVELS = {"DEBUG": 10, "INFO": 20, "WARNING": 30, "ERROR": 40, "CRITICAL": 50}
+ENDED = STATE_TYPES[5:]
 # Of a list, how many may be runs that are yet to come: what happened is what people look for.
 UPCOMING_SHARE = 4
 UPCOMING_MOST = 5
@@ -52,6 +53,10 @@ def add(commands: Any, name: str, line: str, common: argparse.ArgumentParser) ->
     ends = logs.add_mutually_exclusive_group()
     ends.add_argument("--head", type=count, metavar="N", help="only the first N lines")
     ends.add_argument("--tail", type=tail, metavar="N", help="only the last N lines (at most 1000)")
+    watch = verbs.add_parser(
+        "watch", help="follow a run until it has ended: its log, states and progress; exit 1 unless it completed",
+        parents=[common],
+    )  # fmt: skip
     cancel = verbs.add_parser("cancel", help="cancel a run that has not ended", parents=[common])
     cancel.add_argument("--reason", default="cancelled by hand", metavar="TEXT", help="kept in the run's history")
     resume = verbs.add_parser("resume", help="let a paused run go on", parents=[common])
@@ -59,8 +64,8 @@ def add(commands: Any, name: str, line: str, common: argparse.ArgumentParser) ->
     retry = verbs.add_parser("retry", help="run a finished run again", parents=[common])
     delete = verbs.add_parser("delete", help="delete a finished run, its history and its log", parents=[common])
     for parser, run in (
-        (inspect, show_one), (logs, show_logs), (cancel, cancel_run), (resume, resume_run), (retry, retry_run),
-        (delete, delete_run),
+        (inspect, show_one), (logs, show_logs), (watch, watch_run), (cancel, cancel_run), (resume, resume_run),
+        (retry, retry_run), (delete, delete_run),
     ):  # fmt: skip
         parser.add_argument("flow_run", metavar="RUN", help="id, the first four or more characters of one, or a name")
         parser.set_defaults(run=run)
@@ -274,7 +279,7 @@ def show_logs(session: Session) -> int:
     if args.follow and session.link.live:
         if args.head:
             raise TidemillError("--head and --follow do not go together")
-        return follow(session, run["id"], level=level, tail=args.tail)
+        return watching.follow(session, run["id"], level=level, tail=args.tail)
     found = _log_lines(session, run["id"], level, args.head, args.tail)
     if session.json:
         session.show(list(found))
@@ -282,7 +287,7 @@ def show_logs(session: Session) -> int:
     silent = True
     for each in found:
         silent = False
-        _print_line(session, each)
+        print_line(session, each)
     if silent:
         why = "it has not started" if run["start_time"] is None else "nothing was printed or logged"
         session.note(f"no log lines of {run['name']}: {why}")
@@ -304,52 +309,20 @@ def _log_lines(session: Session, run_id: str, level: int | None, head: int | Non
         left = None if left is None else left - len(page)
 
 
-def follow(session: Session, run_id: str, *, level: int | None = None, tail: int | None = None) -> int:
-    """Print a run's log until it has ended."""
-    for event, data in session.stream("/logs/stream", flow_run_id=run_id, level=level, tail=tail):
-        if event == "log":
-            _print_line(session, data)
-        elif event == "end":
-            return EXIT_OK
-    return _cut_off(session)
-
-
-def watch(session: Session, run_id: str) -> int:
-    """Print a run's log and states until it has ended, or with JSON the run then; EXIT_FAILED unless it completed."""
-    for event, data in session.stream("/logs/stream", flow_run_id=run_id):
-        if event == "end":
-            if session.json:
-                session.show(data)
-            return EXIT_OK if data["state_type"] == "COMPLETED" else EXIT_FAILED
-        if event == "log" and not session.json:
-            _print_line(session, data)
-        elif event == "state" and not session.json:
-            _print_state(data)
-    return _cut_off(session)
-
-
-def _cut_off(session: Session) -> int:
-    session.note("the daemon ended the stream before the run ended; look again with `tidemill flow-run inspect`")
-    return EXIT_FAILED
-
-
-def _print_line(session: Session, line: dict[str, Any]) -> None:
+def watch_run(session: Session) -> int:
+    """Follow a run, with how far it is, until it has ended."""
+    run = find_run(session)
+    if not session.link.live and run["state_type"] not in ENDED:
+        raise DaemonUnreachableError(f"the daemon is down: {run['name']} stays {run['state_name']} until it is back")
+    if session.link.live:
+        return watching.watch(session, run["id"])
     if session.json:
-        session.show_line(line)
-        return
-    when = times.parse(line["timestamp"]).astimezone()
-    level = next((name for name, number in reversed(LEVELS.items()) if line["level"] >= number), "DEBUG")
-    message = text.clean(line["message"], one_line=False).replace("\n", "\n" + " " * 22)
-    print(f"{when:%H:%M:%S}.{when.microsecond // 1000:03d} {level:<8} {message}", flush=True)
-
-
-def _print_state(state: dict[str, Any]) -> None:
-    when = times.parse(state["timestamp"]).astimezone()
-    message = f": {text.clean(state['message'])}" if state["message"] else ""
-    print(
-        f"{when:%H:%M:%S}.{when.microsecond // 1000:03d} {text.paint(state['name'], state['type'])}{message}",
-        flush=True,
-    )
+        session.show(run)
+    else:
+        for line in _log_lines(session, run["id"], None, None, None):
+            print_line(session, line)
+        print(f"{run['name']} is {text.paint(run['state_name'], run['state_type'])}")
+    return EXIT_OK if run["state_type"] == "COMPLETED" else EXIT_FAILED
 
 
 def cancel_run(session: Session) -> int:

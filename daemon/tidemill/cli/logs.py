@@ -14,11 +14,11 @@ from msgspec.structs import replace
 from tidemill.cli import moments, text, times
 from tidemill.cli.finding import TIMELINE, Link
 from tidemill.cli.session import Session
+from tidemill.cli.watching import LEVELS
 from tidemill.errors import EXIT_OK, DaemonUnreachableError, TidemillError
 from tidemill.telemetry.entries import Entry
 from tidemill.telemetry.formats import HumanFormat, JsonFormat
 
-LEVELS = {"DEBUG": 10, "INFO": 20, "WARNING": 30, "ERROR": 40, "CRITICAL": 50}
 DEFAULT_LINES = 100
 ALL = -1
 INDENT = " " * 44  # where the sentence stands on a terminal: behind time, level and subject
@@ -112,6 +112,7 @@ class Printer:
     def __init__(self, session: Session) -> None:
         terminal = sys.stdout.isatty()
         self.printed = 0
+        self.first: str | None = None  # when the first line was
         self._json = JsonFormat() if session.json else None
         self._human = HumanFormat(times="short" if terminal else "full", colour=text.coloured())
         self._several = terminal  # a line of output may be several on a terminal; in a pipe one event is one line
@@ -127,6 +128,7 @@ class Printer:
             if len(self._told) > REMEMBERED:
                 del self._told[next(iter(self._told))]
         self.printed += 1
+        self.first = self.first or line["timestamp"]
         fields = line["fields"]
         if self._json is not None:
             fields = {"kind": line["kind"], **fields}
@@ -161,6 +163,7 @@ class Follower:
         self._session = session
         self._query = query
         self._printer = printer
+        self._began = session.now().isoformat()
         self._link: Link | None = session.link
 
     def run(self) -> int:
@@ -188,7 +191,9 @@ class Follower:
                     self._printer.line(data)
                 elif event == "cursor":
                     self._printer.flush()
-                    self._query |= {"cursor": json.dumps(data), "tail": None}
+                    # Where it goes on, nothing is told that is older than what was told first.
+                    since = self._query["since"] or self._printer.first or self._began
+                    self._query |= {"cursor": json.dumps(data), "tail": None, "since": since}
                 elif event == "end":
                     return True
         except DaemonUnreachableError:

@@ -52,6 +52,12 @@ def paint(text: str, state_type: str) -> Painted:
     return Painted(f"\x1b[{code}m{safe}\x1b[0m" if code and coloured() else safe)
 
 
+def tint(text: str, level: int) -> str:
+    """Return clean ``text`` in the colour of a log line's level (logging's number), on a terminal."""
+    code = "31" if level >= 40 else "33" if level >= 30 else "2" if level < 20 else ""
+    return f"\x1b[{code}m{text}\x1b[0m" if code and coloured() else text
+
+
 def width() -> int | None:
     """Return the columns there are: COLUMNS, else the terminal's; None in a pipe, where nothing limits."""
     if not sys.stdout.isatty() and not os.environ.get("COLUMNS"):

@@ -33,6 +33,12 @@ class ArtifactStored(msgspec.Struct, frozen=True):
     artifact: Artifact
 
 
+class ArtifactUpdated(msgspec.Struct, frozen=True):
+    """A document was changed in place: how far something is, now."""
+
+    artifact: Artifact
+
+
 class FiresSkipped(msgspec.Struct, frozen=True):
     """Fires of a schedule made no run."""
 
@@ -57,4 +63,4 @@ class Emitted(msgspec.Struct, frozen=True, kw_only=True):
     id: str
 
 
-Event = RunChanged | RunDeleted | ArtifactStored | FiresSkipped | TaskRunChanged | Emitted
+Event = RunChanged | RunDeleted | ArtifactStored | ArtifactUpdated | FiresSkipped | TaskRunChanged | Emitted

@@ -17,7 +17,7 @@ from msgspec.structs import replace
 
 from tidemill.clock import Clock
 from tidemill.core.deployments import SecretRef
-from tidemill.core.events import ArtifactStored, Emitted, Event, TaskRunChanged
+from tidemill.core.events import ArtifactStored, ArtifactUpdated, Emitted, Event, TaskRunChanged
 from tidemill.core.ports import Outcome
 from tidemill.core.reports import (
     ArtifactReport,
@@ -190,7 +190,7 @@ class DaemonRecorder:
                 self._keep(told)
             case Update():
                 house.intake.send_tasks()
-                house.store.post(artifacts.UPDATE_ARTIFACTS, told.artifact)
+                house.store.post(artifacts.UPDATE_ARTIFACTS, told.artifact, event=ArtifactUpdated(told.artifact))
             case task_cache.Cached():
                 house.publish_cached(told)
             case SlotsReleased() if house.answering is not None:

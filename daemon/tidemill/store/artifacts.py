@@ -188,6 +188,11 @@ def of_run(
     return _many(connection, "of_run", {"run_id": run_id, **_page(limit, offset, text)})
 
 
+def progress_of_run(connection: sqlite3.Connection, run_id: str, *, limit: int = 5) -> list[Artifact]:
+    """Return how far things are that a run tells of: its last documents of the type progress, oldest first."""
+    return _many(connection, "progress_of_run", {"run_id": run_id, "limit": limit})
+
+
 def collections(
     connection: sqlite3.Connection,
     *,

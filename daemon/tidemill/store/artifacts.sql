@@ -62,6 +62,14 @@ FROM (SELECT * FROM artifact WHERE key = :key ORDER BY version DESC LIMIT :limit
 SELECT json_group_array(json_array(id, key, version, type, iif(:text, text, 'null'), description, run_id, task_run_id, deployment, created))
 FROM (SELECT * FROM artifact WHERE run_id = :run_id ORDER BY number LIMIT :limit OFFSET :offset);
 
+-- How far things are that a run tells of, the last ones made.
+-- name: progress_of_run
+SELECT json_group_array(json_array(id, key, version, type, text, description, run_id, task_run_id, deployment, created))
+FROM (
+    SELECT * FROM (SELECT * FROM artifact WHERE run_id = :run_id AND type = 'progress' ORDER BY number DESC LIMIT :limit)
+    ORDER BY number
+);
+
 -- The newest version of every key in the keys' order: from one key to the next, by the index.
 -- name: collections
 WITH RECURSIVE keys (key) AS (

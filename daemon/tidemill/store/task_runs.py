@@ -11,7 +11,7 @@ import msgspec
 from tidemill.clock import from_us, to_us
 from tidemill.core.filters import TaskRunFilter
 from tidemill.core.runs import TaskRun
-from tidemill.core.states import State
+from tidemill.core.states import State, StateType
 from tidemill.store import history
 from tidemill.store.ops import Op, instant, microseconds, rows, scalar
 from tidemill.store.statements import load
@@ -144,6 +144,15 @@ def of_run(connection: sqlite3.Connection, seq: int, *, limit: int = MAX_TASK_RU
     """Return a run's task runs in the order they were made, at most 200."""
     text = scalar(connection, _SQL["of_run"], {"run": seq, "limit": min(limit, MAX_TASK_RUNS), "offset": offset})
     return [_task_run(row) for row in _rows.decode(str(text))]
+
+
+_counts = msgspec.json.Decoder(list[tuple[int, str | None, int]])
+
+
+def states_of_run(connection: sqlite3.Connection, seq: int) -> list[tuple[StateType, str, int]]:
+    """Return how many of a run's task runs are in each state, by type and name."""
+    found = _counts.decode(str(scalar(connection, _SQL["states_of_run"], {"run": seq})))
+    return [(history.TYPE_OF[kind], name or history.PLAIN_NAME_OF[history.TYPE_OF[kind]], n) for kind, name, n in found]
 
 
 def get(connection: sqlite3.Connection, task_run_id: str) -> TaskRun | None:

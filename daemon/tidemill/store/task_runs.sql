@@ -41,6 +41,11 @@ FROM (
     WHERE task_run.run = :run ORDER BY task_run.number LIMIT :limit OFFSET :offset
 );
 
+-- How many of a run's task runs are in each state.
+-- name: states_of_run
+SELECT json_group_array(json_array(state_type, state_name, count))
+FROM (SELECT state_type, state_name, count(*) AS count FROM task_run WHERE run = :run GROUP BY 1, 2 ORDER BY 1, 2);
+
 -- name: by_id
 SELECT json_group_array(json_array(
     task_run.id, task_run.run, run.id, task_run.name, task_run.task_key, task_run.dynamic_key, task_run.state_type,

@@ -40,6 +40,11 @@ class Loudness(msgspec.Struct, frozen=True, kw_only=True):
     loud: tuple[str, ...]
     asked: bool  # the first state of a run that somebody asked for
 
+    @property
+    def any(self) -> bool:
+        """Whether any state is told at all."""
+        return bool(self.types or self.loud or self.asked)
+
 
 class Scope(msgspec.Struct, frozen=True, kw_only=True):
     """What a reader wants. ``since`` is included, ``until`` is not; both in microseconds. None: all."""

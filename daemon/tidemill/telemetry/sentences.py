@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from tidemill.core.events import (
     ArtifactStored,
+    ArtifactUpdated,
     Emitted,
     Event,
     FiresSkipped,
@@ -64,8 +65,8 @@ def entries_of(event: Event, least: int) -> list[Entry]:
             return [_task_changed(run, task)] if least <= DEBUG else []
         case Emitted():
             return [_emitted(event)] if least <= INFO else []
-        case RunDeleted():
-            return []  # counted by who deletes: retention, or a person's command
+        case RunDeleted() | ArtifactUpdated():
+            return []  # deleting is counted by who does it; a progress that moves is no line each time
 
 
 def _run_changed(event: RunChanged, least: int) -> list[Entry]:
