@@ -75,7 +75,8 @@ def test_states_that_follow_quickly_are_one_write(tmp_path: Path) -> None:
             before = house.store.stats.items
             await world.finished(house)
             changes = house.store.stats.items - before
-        assert changes <= 5, "the run's making, its start, one batch of task runs and its end"
+        # The run's making, its start and its end, one batch of task runs, and what the daemon notes of itself.
+        assert changes < 10
         assert len(world.tasks) == intake.BATCH
         assert {event.task.state.name for event in world.tasks} == {"Completed"}
 

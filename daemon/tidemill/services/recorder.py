@@ -32,11 +32,11 @@ from tidemill.core.reports import (
     SubflowEnded,
     TaskReport,
 )
-from tidemill.core.runs import Artifact, FlowRun, LogRow, TaskRun
+from tidemill.core.runs import Artifact, FlowRun, LogRow
 from tidemill.core.states import State, StateType
 from tidemill.errors import StoreUnavailableError, TidemillError
 from tidemill.ids import Ids
-from tidemill.services.intake import AGAIN_S, Intake
+from tidemill.services.intake import AGAIN_S, Intake, Task
 from tidemill.services.records import Records, Update
 from tidemill.store import Store, artifacts, processes, task_cache
 from tidemill.store.artifacts import KEEP_VERSIONS
@@ -94,7 +94,7 @@ class DaemonRecorder:
         self._house = house
         self._gate: FloodGate | None = None
         self._kept: list[asyncio.Future[Artifact]] | None = None
-        self._open_tasks: dict[str, tuple[FlowRun, TaskRun]] = {}
+        self._open_tasks: dict[str, tuple[FlowRun, TaskReport]] = {}
         self._told_tasks = False
         self._processes = False
         self._dropped_tasks = 0
@@ -113,7 +113,7 @@ class DaemonRecorder:
         if run is not None and (not isinstance(report, EventReport) or self._may_pass()):
             told: object = report
             if isinstance(report, TaskReport):
-                told = self._house.records.task_run(run, report)
+                self._house.records.check_task(report)
             elif isinstance(report, ArtifactReport):
                 told = self._house.records.artifact(run, report)
             elif isinstance(report, CacheReport):
@@ -179,7 +179,7 @@ class DaemonRecorder:
         """Deal with what was reported, on the loop and in order; False: it is refused."""
         house = self._house
         match told:
-            case TaskRun():
+            case TaskReport():
                 self._told_tasks = True
                 if told.state.is_terminal:
                     self._open_tasks.pop(told.id, None)
@@ -219,7 +219,7 @@ class DaemonRecorder:
         """Return ``{"value": …}`` of an earlier result of a task; None where there is none."""
         return await self._house.find_cached(key)
 
-    def dropped_task(self, task: TaskRun) -> None:
+    def dropped_task(self, task: Task) -> None:
         """Count a task run that was not kept."""
         self._open_tasks.pop(task.id, None)
         self._dropped_tasks += 1
@@ -302,7 +302,13 @@ class RecorderHouse:
         self.records = Records(clock=clock, ids=ids, redactor=redactor, keep_versions=keep_versions)
         self.answering: Answering | None = None
         self.publish = publish
-        self.intake = Intake(store=store, tell_lines=tell, tell_tasks=tell_tasks, tasks_wanted=tasks_wanted)
+        self.intake = Intake(
+            store=store,
+            tell_lines=tell,
+            task_run=self.records.task_run,
+            tell_tasks=tell_tasks,
+            tasks_wanted=tasks_wanted,
+        )
         self._secret = secret
         self._lines_per_second = lines_per_second
         self._unstored: dict[str, task_cache.Cached] = {}  # published, and not durable yet

@@ -54,19 +54,20 @@ class Records:
             task_run_id=report.task_run_id,
         )
 
+    def check_task(self, report: TaskReport) -> None:
+        """Raise ValueError where a task run cannot be kept; what is kept of it is made when it is stored."""
+        if len(report.id) != UUID_LENGTH or report.state_number < 1 or report.attempt < 0 or not report.state.name:
+            raise ValueError(f"task run {report.name[:80]!r} has no UUID, or numbers or a state that cannot be")
+        _encoded(report)
+
     def task_run(self, run: FlowRun, report: TaskReport) -> TaskRun:
         """Return a task run as it is kept. Raises ValueError."""
-        try:
-            raw = msgspec.json.encode(report)
-        except (TypeError, ValueError, RecursionError) as error:
-            raise ValueError(f"task run {report.name[:80]!r} cannot be kept: {error}") from None
+        raw = _encoded(report)
         redactor = self._redactor
         # One search over the whole report, in which nearly always nothing is found.
         if not redactor.empty and (redactor.has_short or redactor.holds_secret(raw.decode())):
             report = _masked(report, redactor)
         state, name = report.state, report.name
-        if len(report.id) != UUID_LENGTH or report.state_number < 1 or report.attempt < 0 or not state.name:
-            raise ValueError(f"task run {name[:80]!r} has no UUID, or numbers or a state that cannot be")
         if len(raw) > LONGEST_TEXT:  # what is short as a whole has no long part
             state, name = bounded(state), cut(name, LONGEST_TEXT)
         return TaskRun(
@@ -150,6 +151,13 @@ class Records:
 def cut(text: str, most: int) -> str:
     """Return a text that is not longer than wanted, and says what was cut."""
     return text if len(text) <= most else f"{text[:most]} … [{len(text) - most} characters cut]"
+
+
+def _encoded(report: TaskReport) -> bytes:
+    try:
+        return msgspec.json.encode(report)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ValueError(f"task run {report.name[:80]!r} cannot be kept: {error}") from None
 
 
 def _masked(report: TaskReport, redactor: Redactor) -> TaskReport:
