@@ -95,8 +95,9 @@ class Screen:
         if not self._stays or self._state is None or self._state["type"] not in ("RUNNING", "PAUSED", "CANCELLING"):
             return
         since = times.parse(self._state["timestamp"]).astimezone()
-        parts = [f"{self._state['name']} since {since:%H:%M:%S}", *([self._tasks] if self._tasks else [])]
+        parts = [f"{self._state['name']} since {since:%H:%M:%S}"]
         parts += [f"{what} {_bar(percent)}" for what, percent in self._progress.values()]
+        parts += [self._tasks] if self._tasks else []
         line = " · ".join(parts)
         sys.stdout.write(line[: (text.width() or 80) - 1])
         sys.stdout.flush()
