@@ -261,7 +261,7 @@ class _Reading:
         found = [key for key in mains if key in value]
         if not found:
             if set(value) <= set(keys):
-                self._add(path, nothing, f"add one of {', '.join(mains)}", at_key=True)
+                self._add(path, nothing, f"add one of {', '.join(mains)}")
             return None, values
         main = found[0]
         for other in found[1:]:
