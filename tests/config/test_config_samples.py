@@ -14,9 +14,11 @@ from tidemill.config import init_text, keys, load
 from tidemill.config.automation_keys import AUTOMATION
 from tidemill.config.block_keys import BLOCKS
 from tidemill.config.keys import Key
+from tidemill.config.notify_keys import NOTIFY
 from tidemill.config.settings import ApiSettings, DaemonSettings, LogSettings, RetentionSettings
 from tidemill.core.automations import Automation
 from tidemill.core.blocks import BlockType
+from tidemill.core.channels import ChannelType
 from tidemill.core.deployments import Deployment, WorkPool, WorkQueue
 from tidemill.core.retries import RetryPolicy
 from tidemill.core.schedules import Schedule
@@ -39,6 +41,9 @@ TABLES: dict[str, keys.Keys] = {
     "blocks.alarm": BLOCKS[BlockType.WEBHOOK],
     "blocks.orders-api": BLOCKS[BlockType.HTTP_API],
     "automations.after-both": AUTOMATION,
+    "notify.pager": NOTIFY[ChannelType.MAIL],
+    "notify.hook": NOTIFY[ChannelType.WEBHOOK],
+    "notify.chat": NOTIFY[ChannelType.APPRISE],
     "work_queues.energy_usage": keys.WORK_QUEUE,
     "work_pools.default": keys.INLINE_POOL,
     "work_pools.process": keys.PROCESS_POOL,
@@ -90,16 +95,18 @@ def test_the_sample_tells_no_key_that_is_not_there() -> None:
 def test_the_sample_with_every_comment_taken_off_still_loads(tmp_path: Path) -> None:
     """Defaults and examples are values that are taken."""
     text = (SAMPLES / "tidemill.toml").read_text()
-    text = re.sub(r"(?m)^# (\[deployments\.orders\]|\[(blocks|work_pools)\.[a-z]+\]|[a-z_]+ = )", r"\1", text)
-    text = text.replace('work_queue = "energy_usage"', "").replace('credential = "orders-token"', 'env = "TOKEN"')
+    text = re.sub(r"(?m)^# (\[deployments\.orders\]|\[(blocks|work_pools|notify)\.[a-z]+\]|\[notify\]|[a-z_]+ = )", r"\1", text)
+    text = text.replace('work_queue = "energy_usage"', "")
+    text = re.sub(r'credential = "[a-z-]+"', 'env = "TOKEN"', text)
     text = text.replace("# anchor", "anchor")
-    text = re.sub(r"(?m)^project = .*$", "", text)  # stands instead of python
+    text = re.sub(r"(?m)^(project|sendmail) = .*$", "", text)  # stands instead of python, and of server
     path = tmp_path / "tidemill.toml"
     path.write_text(text)
     loaded = load(path, environ={**ENV, "TOKEN": "x", "API_TOKEN": "x", "HOOK_URL": "x"})
     assert set(loaded.settings.deployments) == {"bored-daily", "disk-space", "list-home", "orders", "report"}
     assert loaded.settings.tag_limits == {"api": 5}
     assert loaded.settings.variables == {"region": "fi"}
+    assert set(loaded.settings.notify) == {"default", "pager", "hook", "chat"}
 
 
 # The values in which each table's defaults stand.

@@ -14,7 +14,7 @@ import pytest
 from tidemill.config import Loaded, LogFormat
 from tidemill.config.keys import DEPLOYMENT, NEVER_OVERRIDABLE, SCHEDULE
 from tidemill.core.builtins import BUILTIN_PARAMETERS, SHORT_FORMS
-from tidemill.core.deployments import CatchUp, CollisionStrategy, Deployment, FlowKind, Limits, OnCrash
+from tidemill.core.deployments import CatchUp, CollisionStrategy, Deployment, FlowKind, Limits, OnCrash, Ping, SecretRef
 from tidemill.core.retries import RetryPolicy
 from tidemill.core.schedules import Schedule
 
@@ -73,6 +73,14 @@ DEPLOYMENTS: dict[str, tuple[str, str, Any]] = {
     "on_crash": ('on_crash = "retry"', "on_crash", OnCrash.RETRY),
     "late_after": ("late_after = 0", "late_after", timedelta(0)),
     "late_after of the daemon": ("", "late_after", 20 * S),
+    "notify": ('notify = false', "notify", ()),
+    "notify nobody named": ("", "notify", None),
+    "ping": ('ping = "https://hc-ping.com/x"', "ping", Ping(base="https://hc-ping.com/x")),
+    "pings": (
+        'ping = { success = "https://a.b/up", fail = { env = "TZ" } }',
+        "ping",
+        Ping(success="https://a.b/up", fail=SecretRef(env="TZ")),
+    ),
     "python": (f'{IN_PROCESS}python = "/srv/etl/bin/python"', "python", "/srv/etl/bin/python"),
     "project": (f'{IN_PROCESS}project = "/srv/etl"', "python", "/srv/etl/.venv/bin/python"),
     "no python": (IN_PROCESS, "python", None),

@@ -16,6 +16,7 @@ from tidemill.core.ports import Job, Outcome
 from tidemill.core.runs import FlowRun, SkippedFire
 from tidemill.core.states import State, StateType
 from tidemill.services.house import House
+from tidemill.services.outside import Outside
 from tidemill.store import Door, Store, history, inline_doors
 from tidemill.store import runs as stored_runs
 from tidemill.store import schedules as stored_schedules
@@ -131,6 +132,7 @@ class World:
         self.database = folder / "db"
         self.events: list[Event] = []
         self.disk = Disk()
+        self.outside: Outside | None = None  # who is told; None: nobody
         self._seed = 0
 
     # -- lives -------------------------------------------------------------------------------------------------------
@@ -164,6 +166,7 @@ class World:
             seed=self._seed,
             script=script,
             doors=self.disk.doors,
+            outside=self.outside,
         )
         house.bus.listen(self.events.extend)
         return house

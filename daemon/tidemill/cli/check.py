@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tidemill.cli import configuration, text
+from tidemill.cli import configuration, plan, text
 from tidemill.cli.schedules import fire_document, fire_lines
 from tidemill.cli.session import Session
 from tidemill.errors import EXIT_CONFIG, EXIT_OK, ConfigError, Fault
@@ -43,9 +43,22 @@ def check(session: Session) -> int:
     except ConfigError as error:
         return _report(session, list(error.faults), [], [], [path])
     warnings = list(loaded.warnings)
+    warnings += _silence(loaded)
     faults = _code_faults(session, loaded, warnings, imports=imports)
     deployments = [_deployment(session, loaded, each) for each in loaded.settings.deployments.values()]
-    return _report(session, faults, warnings, deployments, list(loaded.files))
+    planned = None if faults else plan.plan(session, loaded, path)
+    return _report(session, faults, warnings, deployments, list(loaded.files), planned)
+
+
+def _silence(loaded: Loaded) -> list[Fault]:
+    """Return a warning where nobody would hear of a failure."""
+    from tidemill.config.notify import untold
+
+    silence = untold(loaded.settings)
+    if silence is None or not loaded.settings.deployments:
+        return []
+    problem, _, remedy = silence.partition("; ")
+    return [Fault(str(loaded.files[0]), 0, 0, "notify", problem, remedy)]
 
 
 def _made_dir(session: Session) -> Path | None:
@@ -102,6 +115,7 @@ def _report(
     warnings: list[Fault],
     deployments: list[dict[str, Any]],
     files: list[Path],
+    planned: dict[str, Any] | None = None,
 ) -> int:
     code = EXIT_CONFIG if faults else EXIT_OK
     if session.json:
@@ -114,6 +128,7 @@ def _report(
                 "deployments": [
                     each | {"fires": [fire_document(fire) for fire in each["fires"]]} for each in deployments
                 ],
+                "plan": planned,
             }
         )
         return code
@@ -121,6 +136,8 @@ def _report(
         print(_text(each))
     for fault in warnings:
         print(f"warning: {text.clean(fault)}")
+    if planned is not None:
+        plan.show(planned, deployments)
     for fault in faults:
         print(text.clean(fault))
     if faults:

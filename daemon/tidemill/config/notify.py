@@ -20,9 +20,10 @@ from tidemill.config.secrets import (
     resolve_secret,
     take_references_in,
 )
+from tidemill.config.settings import Settings
 from tidemill.config.tables import Entry, read_keys
 from tidemill.config.web_kinds import is_reference, url
-from tidemill.core.channels import Channel, ChannelType, Encryption
+from tidemill.core.channels import DEFAULT, Channel, ChannelType, Encryption
 from tidemill.core.deployments import Deployment, Ping, SecretRef
 
 _PLACES = frozenset({"password", "url", "headers", "signing_secret"})
@@ -178,6 +179,19 @@ def _opens_a_chat(written: str) -> bool:
     except ValueError:
         return False
     return host in ("hooks.slack.com", "discord.com", "discordapp.com") or host.endswith(".webhook.office.com")
+
+
+def untold(settings: Settings) -> str | None:
+    """Say who is not heard when something fails; None: somebody is told of everything."""
+    if not settings.notify:
+        return 'nobody is told when something fails; write default = "mailto:me@example.org" under [notify]'
+    if DEFAULT in settings.notify:
+        return None
+    silent = [name for name, each in settings.deployments.items() if each.notify is None]
+    if not silent:
+        return None
+    more = f" and {len(silent) - 3} more" if len(silent) > 3 else ""
+    return f"nobody is told when {', '.join(silent[:3])}{more} fails; write a default under [notify], or notify = …"
 
 
 def take_ping(entry: Entry, values: dict[str, Any], secrets: Secrets, faults: Faults) -> Ping | None:

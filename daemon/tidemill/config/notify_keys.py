@@ -25,6 +25,14 @@ def _keys(*keys: Key) -> Keys:
     return {key.name: key for key in (*keys, _HEARS, _DESCRIPTION)}
 
 
+# The short form of a channel, in [notify] itself.
+CHANNEL = Key(
+    name="NAME",
+    kind=kinds.text('write "mailto:me@example.org", "https://…" or an Apprise URL'),
+    example='"mailto:me@example.org"',
+    help="mailto: and addresses (this machine's own mail), https: (a webhook), or a URL that Apprise knows",
+)
+
 NOTIFY: Mapping[ChannelType, Keys] = {
     ChannelType.MAIL: _keys(
         _type(

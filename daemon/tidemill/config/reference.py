@@ -13,6 +13,7 @@ from tidemill.config import keys
 from tidemill.config.automation_keys import ACTIONS, AUTOMATION, CONDITIONS, THEN, WHEN
 from tidemill.config.block_keys import BLOCKS
 from tidemill.config.keys import Key, Keys
+from tidemill.config.notify_keys import CHANNEL, NOTIFY
 from tidemill.core.builtins import SHORT_FORMS
 
 _HEAD = """\
@@ -90,6 +91,13 @@ SECTIONS: Sequence[Section] = (
         "What flows and tasks bound among themselves, by `concurrency(...)` and `rate_limit(...)`.",
         keys.CONCURRENCY_LIMIT,
     ),
+    Section(
+        "[notify]",
+        "Who is told when something goes wrong, and when it is well again: [Be told](notify.md). A channel is one text, as "
+        "here, or a table of its own, as below. The one called `default` hears of every deployment that names no other.",
+        {"NAME": CHANNEL},
+    ),
+    *_several("notify", "A channel with more to say.", {str(kind): table for kind, table in NOTIFY.items()}),
     *_several("blocks", "What flows ask for by name.", {str(kind): table for kind, table in BLOCKS.items()}),
     Section(
         "[automations.NAME]",

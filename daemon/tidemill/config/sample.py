@@ -37,6 +37,10 @@ artifact = "activity"      # see it: tidemill artifact inspect activity
 # auth = { bearer = { credential = "orders-token" } }
 # interval = "15m"
 
+# Who is told when something fails, and when it is well again; try it: tidemill notify test
+# [notify]
+# default = "mailto:me@example.org"
+
 [retention]
 keep = "90d"               # finished runs; the newest artifacts always stay
 

@@ -85,14 +85,13 @@ def _head(told: Told, place: Place) -> list[str]:
     if notice.kind in FAILURES:
         reason = f": {notice.reason}" if notice.reason else "."
         return [f"{notice.deployment} {_VERBS[notice.kind]} on {place.host}, {at}{reason}", ""]
-    return [f"{notice.subject}", "", *_fields([("Where", place.host), ("When", at)])]
+    return [notice.subject, ""]
 
 
 def _body(told: Told, place: Place) -> list[str]:
     notice, run = told.notice, told.run
     found: list[str] = []
-    if run is not None or notice.deployment is not None:
-        found += _fields(_facts(told, place))
+    found += _fields(_facts(told, place))
     of_run = notice.kind in FAILURES or notice.kind is NoticeKind.RECOVERED
     if notice.lines and not of_run:
         found += ["", *notice.lines]
@@ -124,7 +123,10 @@ def _facts(told: Told, place: Place) -> list[tuple[str, str | None]]:
         else:
             attempt += ", never began"
     healthy = notice.kind is NoticeKind.RECOVERED
+    of_run = notice.kind in FAILURES  # whose first line says where and when
     return [
+        ("Where", None if of_run else place.host),
+        ("When", None if of_run else moment(notice.at or place.now, place)),
         ("Run", attempt),
         ("Repeated", row),
         ("Last success", None if healthy or notice.deployment is None else _ago(told.last_success, place)),

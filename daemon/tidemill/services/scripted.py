@@ -21,6 +21,7 @@ from tidemill.errors import TidemillError
 from tidemill.ids import Ids
 from tidemill.services.catalogue import Catalogue
 from tidemill.services.house import House
+from tidemill.services.outside import Outside
 from tidemill.services.virtual import VIRTUAL_SLICE_S
 from tidemill.store import DoorFactory, Store, catalogue, inline_doors, instance
 
@@ -97,6 +98,7 @@ async def open_house(
     seed: int,
     script: Script,
     doors: DoorFactory = inline_doors,
+    outside: Outside | None = None,
 ) -> House:
     """Return the daemon's services on a database, with scripted runs; close it with :func:`close_house`."""
     ids = Ids(random.Random(seed))  # noqa: S311 - a seed is the point
@@ -110,6 +112,7 @@ async def open_house(
         script=script,
         overrides=await store.read(catalogue.overrides),
         last_alive=await store.read(instance.last_alive),
+        outside=outside,
     )
 
 
@@ -123,6 +126,7 @@ def scripted_house(
     script: Script,
     overrides: Iterable[Override] = (),
     last_alive: datetime | None = None,
+    outside: Outside | None = None,
 ) -> House:
     """Return the daemon's services on a store that is open, with scripted runs."""
     return House(
@@ -135,6 +139,7 @@ def scripted_house(
         check_parameters=lambda deployment, parameters: None,
         last_alive=last_alive,
         slice_s=VIRTUAL_SLICE_S,
+        outside=outside,
     )
 
 

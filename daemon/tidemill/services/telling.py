@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Coroutine, Mapping
 from datetime import datetime
 from typing import Any
 
 from tidemill.clock import Clock
+from tidemill.config.notify import untold
 from tidemill.ids import Ids
 from tidemill.services.alarms import Alarms
 from tidemill.services.bus import EventBus
@@ -20,6 +22,8 @@ from tidemill.services.timekeeper import Timekeeper
 from tidemill.services.troubles import Troubles
 from tidemill.services.worker import Worker
 from tidemill.store import Store, instance
+
+logger = logging.getLogger("tidemill.notify")
 
 WELL_S = 10.0  # for the database to answer, when a ping is about to say that all is well
 
@@ -43,6 +47,7 @@ class Telling:
         self._store = store
         self._timekeeper = timekeeper
         self._outside = outside
+        self._settings = lambda: catalogue.settings
         self.notices = Notices(store=store, catalogue=catalogue, clock=clock, ids=ids, outside=outside)
         self.alarms = Alarms(
             store=store,
@@ -59,6 +64,8 @@ class Telling:
 
     async def load(self, last_alive: datetime | None) -> None:
         """Take up what an earlier daemon left to be told."""
+        if (silence := untold(self._settings())) is not None:
+            logger.info(silence)
         await self.notices.load()
         await self.alarms.load(last_alive)
 
