@@ -13,6 +13,7 @@ from tidemill.cli.main import COMMANDS, build, shared_options
 from tidemill.config import keys, reference
 from tidemill.core.builtins import BUILTIN_PARAMETERS
 from tidemill.core.deployments import CatchUp, CollisionStrategy
+from tidemill.services.metrics import METRICS
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -65,6 +66,14 @@ def test_the_configuration_page_has_every_table_and_every_list_of_keys() -> None
         if isinstance(key, keys.Key)
     }
     assert {key.name for key in listed - told} == set()
+
+
+def test_every_metric_is_on_its_page_as_it_is_told() -> None:
+    rows = re.findall(r"^\| `(tidemill_\w+)` \| (\w+) \| (.*?) \| (.*?) \|$", text("docs/metrics.md"), re.MULTILINE)
+    assert rows == [
+        (metric.name, metric.kind, ", ".join(f"`{label}`" for label in metric.labels), metric.help)
+        for metric in METRICS
+    ]
 
 
 @pytest.mark.parametrize("flow", sorted(BUILTIN_PARAMETERS))
