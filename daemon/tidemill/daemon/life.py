@@ -100,6 +100,8 @@ class Daemon:
         code = EXIT_OK
         diary = Diary(store=store, clock=self._clock, redactor=self._redactor)
         diary.open()
+        if store.set_aside is not None:
+            logger.info("the database was brought up to date; as it was before: %s", store.set_aside)
         try:
             house = await self.assembly.build(store)
             edge = asyncio.create_task(self._serve(house), name="api")
