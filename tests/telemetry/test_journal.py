@@ -36,13 +36,16 @@ class Journal:
         self._socket.settimeout(10)
 
     def next(self) -> Fields:
+        return parsed(self.receive())
+
+    def receive(self) -> bytes:
         data, rights, _, _ = socket.recv_fds(self._socket, 1 << 18, 1)
         if rights:
             self.files += 1
             with os.fdopen(rights[0], "rb") as file:
                 file.seek(0)
                 data = file.read()
-        return parsed(data)
+        return data
 
     def close(self) -> None:
         self._socket.close()
@@ -241,5 +244,15 @@ def test_every_line_that_is_dropped_is_counted_in_an_entry(journal: Journal, std
     sink.close()
 
 
+def test_every_one_of_several_values_is_found(journal: Journal, stderr: tuple[int, Path]) -> None:
+    """``journalctl TIDEMILL_ADDED=report`` finds the reload that added it."""
+    with log_to(journal, stderr[0]) as log:
+        log.put([entry(added=("bored", "report"), removed=[])])
+        data = journal.receive()
+    assert b"TIDEMILL_ADDED=bored\nTIDEMILL_ADDED=report\n" in data
+    assert b"REMOVED" not in data
+
+
 def test_a_datagram_with_a_line_end_says_its_length() -> None:
+    assert datagram({"C": ["1", "2"]}) == b"C=1\nC=2\n", "several values are several lines"
     assert datagram({"A": "1", "B": "x\ny"}) == b"A=1\nB\n\x03\x00\x00\x00\x00\x00\x00\x00x\ny\n"

@@ -45,7 +45,7 @@ class JournalForm:
         self._names: dict[str, str] = {}
 
     def __call__(self, entry: Entry) -> str:
-        fields = {
+        fields: dict[str, str | list[str]] = {
             "MESSAGE": self._message(entry),
             "PRIORITY": str(priority(entry.level)),
             "SYSLOG_IDENTIFIER": IDENTIFIER,
@@ -53,7 +53,9 @@ class JournalForm:
         }
         for key, value in entry.fields.items():
             if value is not None:
-                fields[self._name(key)] = _text(value)
+                # A field may have several values; each is found.
+                several = isinstance(value, list | tuple | set | frozenset)
+                fields[self._name(key)] = [_text(each) for each in value] if several else _text(value)
         if entry.error is not None:
             fields["TIDEMILL_ERROR"] = one_line(entry.error)
         if entry.traceback is not None:
@@ -79,15 +81,16 @@ def _text(value: object) -> str:
     return one_line(str(value))
 
 
-def datagram(fields: Mapping[str, str]) -> bytes:
+def datagram(fields: Mapping[str, str | list[str]]) -> bytes:
     """Return an entry's fields as the journal reads them."""
     parts: list[bytes] = []
     for name, value in fields.items():
-        data = value.encode(errors="backslashreplace")
-        if b"\n" in data:
-            parts += [name.encode(), b"\n", struct.pack("<Q", len(data)), data, b"\n"]
-        else:
-            parts += [name.encode(), b"=", data, b"\n"]
+        for each in [value] if isinstance(value, str) else value:
+            data = each.encode(errors="backslashreplace")
+            if b"\n" in data:
+                parts += [name.encode(), b"\n", struct.pack("<Q", len(data)), data, b"\n"]
+            else:
+                parts += [name.encode(), b"=", data, b"\n"]
     return b"".join(parts)
 
 
@@ -104,7 +107,7 @@ class JournalSink(DescriptorSink):
         super().__init__(descriptor, notice=notice, limit=limit)
         self._path = str(path)
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
-        self._decoder = msgspec.json.Decoder(dict[str, str])
+        self._decoder = msgspec.json.Decoder(dict[str, str | list[str]])
 
     def close(self, timeout_s: float = 2.0) -> None:
         super().close(timeout_s)
