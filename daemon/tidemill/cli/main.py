@@ -34,6 +34,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "start": ("start", "run the daemon"),
     "check": ("check", "check a configuration; show what would run when"),
     "simulate": ("simulate", "show what would run, wait and be skipped over weeks, in seconds"),
+    "import": ("import_crontab", "turn crontabs into configuration"),
     "init": ("init", "write a commented configuration to start from"),
     "status": ("status", "show how the daemon is, what runs and what is next"),
     "logs": ("logs", "show and follow what runs did and printed, and what the daemon said"),
