@@ -46,6 +46,12 @@ class AddressInUseError(TidemillError):
     """Something else listens on a configured address. Stop it, or change ``[api] listen``."""
 
 
+class LogFileError(TidemillError):
+    """The file that ``[log] file`` names cannot be written. Make its folder, or name another."""
+
+    exit_code = EXIT_CONFIG
+
+
 class DatabaseError(TidemillError):
     """The database cannot be used: corrupt, newer than this program, or not a tidemill database."""
 

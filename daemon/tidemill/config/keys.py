@@ -177,7 +177,7 @@ LOG = _keys(
         name="format",
         kind=kinds.choice(LogFormat),
         default='"auto"',
-        help="auto (human on a terminal, logfmt elsewhere), human, logfmt or json",
+        help="auto (for people; with fields for the journal under systemd), human, logfmt or json",
     ),
     Key(name="level", kind=kinds.choice(LogLevel), default='"info"', help="debug, info, warning or error"),
     Key(name="run_output", kind=kinds.flag(), default="true", help="write what runs print into the daemon's log, too"),
@@ -187,6 +187,12 @@ LOG = _keys(
         default="1000",
         unit="lines a second",
         help="of one run's output; what is cut says so",
+    ),
+    Key(
+        name="file",
+        kind=kinds.path("/var/log/tidemill/tidemill.log"),
+        example='"/var/log/tidemill/tidemill.log"',
+        help="gets the same lines, too; logrotate may rotate it; absent: none",
     ),
 )
 

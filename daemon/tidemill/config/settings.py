@@ -21,7 +21,7 @@ _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 class LogFormat(enum.StrEnum):
-    AUTO = "auto"  # human on a terminal, logfmt elsewhere
+    AUTO = "auto"  # for people; with fields for the journal under systemd
     HUMAN = "human"
     LOGFMT = "logfmt"
     JSON = "json"
@@ -69,12 +69,13 @@ class RetentionSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LogSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """``[log]``: what the daemon writes to stdout."""
+    """``[log]``: what the daemon writes to stdout, and to a file."""
 
     format: LogFormat = LogFormat.AUTO
     level: LogLevel = LogLevel.INFO
     run_output: bool = True  # what runs print, too
     max_lines_per_second: int = 1000  # of one run's output
+    file: Path | None = None  # gets the same lines
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):

@@ -10,14 +10,13 @@ import os
 import socket
 import sys
 import threading
-import time
 import traceback
 from collections.abc import Awaitable, Mapping
 from pathlib import Path
 from typing import NoReturn
 
 from tidemill.api import places, sockets
-from tidemill.clock import SystemClock
+from tidemill.clock import SystemClock, to_us
 from tidemill.config import Loaded, load_last_good
 from tidemill.daemon.life import Daemon
 from tidemill.errors import EXIT_FAILED, ConfigError, TidemillError
@@ -40,7 +39,7 @@ def run(config: Path, state_dir: Path | None, strict: bool, environ: Mapping[str
     """
     state = places.state_dir(environ, asked=state_dir)
     _make_private(state)
-    read_at_ns = time.time_ns()
+    read_at_ns = to_us(SystemClock().now()) * 1000
     loaded, faults = _configuration(config, state, strict, builtins(environ=environ), environ)
     settings = loaded.settings
     # A command that ignores SIGTERM has to be killed before its runner gives it up as code that still runs.
@@ -57,6 +56,7 @@ def run(config: Path, state_dir: Path | None, strict: bool, environ: Mapping[str
         level=settings.log.level,
         max_lines_per_second=settings.log.max_lines_per_second,
         environ=environ,
+        file=settings.log.file,
     )
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     bound: list[socket.socket] = []

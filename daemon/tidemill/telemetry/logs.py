@@ -15,6 +15,7 @@ from tidemill.clock import Clock
 from tidemill.core.events import Event
 from tidemill.core.runs import FlowRun, LogRow
 from tidemill.telemetry.entries import LONGEST_TEXT, Entry, of_record, one_line_error, redacted
+from tidemill.telemetry.files import FileSink
 from tidemill.telemetry.floods import FloodGate
 from tidemill.telemetry.formats import Format, HumanFormat, JsonFormat, LogfmtFormat, journal
 from tidemill.telemetry.journal import SOCKET, JournalForm, JournalSink
@@ -53,9 +54,8 @@ class EventLog:
         level: int = logging.INFO,
         max_lines_per_second: float = 1000,
     ) -> None:
-        self._sink = sink
-        self._form = form
-        self._redactor = redactor
+        self._outlets: tuple[Outlet, ...] = (Outlet(form, sink, redactor),)
+        self._clock = clock
         self._least = level
         gate = FloodGate(rate=max_lines_per_second, burst=max(BURST, max_lines_per_second), clock=clock)
         self.handler = LogHandler(self, gate, clock)
@@ -78,7 +78,7 @@ class EventLog:
     @property
     def dropped(self) -> int:
         """How many lines nobody took off our hands."""
-        return self._sink.dropped
+        return sum(outlet.sink.dropped for outlet in self._outlets)
 
     def write(self, events: Sequence[Event]) -> None:
         """Tell a committed group's events."""
@@ -90,24 +90,29 @@ class EventLog:
 
     def put(self, entries: Sequence[Entry]) -> None:
         """Write entries as they are, whatever their level."""
-        if not entries:
-            return
-        lines = [self._form(entry) for entry in entries]
-        text = "\n".join(lines) + "\n"
-        redactor = self._redactor
-        # One search over the whole group, in which nearly always nothing is found. Where it is, the parts are masked
-        # before they get their form: masking the form could break it, or mask a time that looks like a secret.
-        if redactor.has_short or redactor.holds_secret(text) or max(map(len, lines)) > LONGEST_TEXT:
-            text = "".join(map(self._careful, entries, lines))
-        self._sink.write(text, len(lines))
+        if entries:
+            for outlet in self._outlets:
+                outlet.put(entries)
 
-    def _careful(self, entry: Entry, line: str) -> str:
-        day, end, _ = line.rpartition("\n")  # the one thing a form may put before its line
-        return f"{day}{end}{self._form(redacted(entry, self._redactor))}\n"
+    def to_file(self, path: Path | None, *, format: str = "auto", zone: tzinfo | None = None) -> None:
+        """Write to a file, too, from now on, instead of to an earlier one; None: to none. Raises LogFileError."""
+        first, *earlier = self._outlets
+        added: tuple[Outlet, ...] = ()
+        if path is not None:
+            form = plain_form(format, zone)
+
+            def notice(count: int) -> str:
+                return f"{form(dropped_entry(count, self._clock))}\n"
+
+            added = (Outlet(form, FileSink(path, notice=notice), first.redactor),)
+        self._outlets = (first, *added)
+        for outlet in earlier:
+            outlet.sink.close()
 
     def flush(self, timeout_s: float = 2.0) -> bool:
         """Wait until what was written has left; False: it has not within the time."""
-        return self._sink.flush(timeout_s)
+        flushed = [outlet.sink.flush(timeout_s) for outlet in self._outlets]
+        return all(flushed)
 
     def close(self) -> None:
         """Leave stdlib logging as Python starts it, tell what was cut, flush, and end."""
@@ -118,7 +123,32 @@ class EventLog:
         for name in _LOGGERS:
             logging.getLogger(name).setLevel(logging.NOTSET)
         self.handler.close()
-        self._sink.close()
+        for outlet in self._outlets:
+            outlet.sink.close()
+
+
+class Outlet:
+    """One place where lines go, in one form."""
+
+    def __init__(self, form: Format, sink: Sink, redactor: Redactor) -> None:
+        self.form = form
+        self.sink = sink
+        self.redactor = redactor
+
+    def put(self, entries: Sequence[Entry]) -> None:
+        """Write entries in one write."""
+        lines = [self.form(entry) for entry in entries]
+        text = "\n".join(lines) + "\n"
+        redactor = self.redactor
+        # One search over the whole group, in which nearly always nothing is found. Where it is, the parts are masked
+        # before they get their form: masking the form could break it, or mask a time that looks like a secret.
+        if redactor.has_short or redactor.holds_secret(text) or max(map(len, lines)) > LONGEST_TEXT:
+            text = "".join(map(self._careful, entries, lines))
+        self.sink.write(text, len(lines))
+
+    def _careful(self, entry: Entry, line: str) -> str:
+        day, end, _ = line.rpartition("\n")  # the one thing a form may put before its line
+        return f"{day}{end}{self.form(redacted(entry, self.redactor))}\n"
 
 
 class LogHandler(logging.Handler):
@@ -172,14 +202,15 @@ def setup(
     zone: tzinfo | None = None,
     environ: Mapping[str, str] = os.environ,
     journal_socket: Path = SOCKET,
+    file: Path | None = None,
 ) -> EventLog:
     """Send stdlib logging and run events to ``stream`` (None: stdout); end it with :meth:`EventLog.close`.
 
     "auto" is the form for people. Under the journal (None: found out by JOURNAL_STREAM) every event is an entry with
     fields; where the journal's socket is not to be had it is a line with no time, which begins with its priority.
     Colours stand on a terminal, unless NO_COLOR is set or TERM is "dumb". ``zone`` is what people read times in (None:
-    the machine's). Loggers of libraries are heard from warnings on, and at level "debug" from info on. Raises
-    ``ValueError`` for a format or level that does not exist.
+    the machine's). Loggers of libraries are heard from warnings on, and at level "debug" from info on. ``file`` gets
+    the same lines. Raises ``ValueError`` for a format or level that does not exist, LogFileError.
     """
     if format not in FORMATS:
         raise ValueError(f"{format!r} is no log format: one of {', '.join(FORMATS)}")
@@ -205,10 +236,18 @@ def setup(
     log = EventLog(
         sink, form, redactor=redactor, clock=clock, level=LEVELS[level], max_lines_per_second=max_lines_per_second
     )
+    log.to_file(file, format=format, zone=zone)
     logging.captureWarnings(True)
     logging.getLogger().addHandler(log.handler)
     log.set_level(LEVELS[level])
     return log
+
+
+def plain_form(name: str, zone: tzinfo | None) -> Format:
+    """Return the form of a file: no colours, and the whole time in every line."""
+    if name == "json":
+        return JsonFormat()
+    return LogfmtFormat() if name == "logfmt" else HumanFormat(times="full", zone=zone)
 
 
 def _descriptor(stream: TextIO) -> int | None:
@@ -222,10 +261,8 @@ def _form(
     name: str, stream: TextIO, *, under_journald: bool, native: bool, zone: tzinfo | None, environ: Mapping[str, str]
 ) -> Format:
     form: Format
-    if name == "json":
-        form = JsonFormat()
-    elif name == "logfmt":
-        form = LogfmtFormat()
+    if name in ("json", "logfmt"):
+        form = plain_form(name, zone)
     elif under_journald:
         form = HumanFormat(times="none", bare=native)
     else:
