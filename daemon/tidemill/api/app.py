@@ -32,6 +32,7 @@ from tidemill.api import (
     sample,
     script_runs,
     streams,
+    why_reads,
     writes,
 )
 from tidemill.api.asker import asker, name_of
@@ -74,6 +75,7 @@ def routes(control: Control, *, stop: asyncio.Event, source: random.Random) -> l
         ("GET", "/version", _version),
         ("GET", "/status", _status(control)),
         ("GET", "/drain", _drain(control, stop)),
+        ("GET", "/why", _why(control)),
         ("GET", "/database", _database(control)),
         ("POST", "/database/prune", _prune(control)),
         *((method, path, _configuring(control, call)) for (method, path), call in CONFIGURATION.items()),
@@ -235,6 +237,19 @@ def _drain(control: Control, stop: asyncio.Event) -> Handler:
         if wait_ms and control.draining.document()["waits_for"]:
             await _first(control.draining.moved(), stop, wait_ms)
         return _json(Answer(200, control.draining.document()))
+
+    return call
+
+
+def _why(control: Control) -> Handler:
+    """What the database tells, and what only the daemon knows."""
+
+    async def call(request: Request) -> Response:
+        now, live, query = control.clock.now(), control.why.live(), dict(request.query_params)
+        document = await control.store.read(
+            lambda connection: why_reads.explain(reads.Ask(connection, now, {}, query, {}), live)
+        )
+        return _json(Answer(200, document))
 
     return call
 

@@ -6,15 +6,21 @@ On the control socket the kernel says whose process it is. Over TCP nobody can s
 from __future__ import annotations
 
 import contextlib
+import os
 import pwd
 import socket
 import struct
 from collections.abc import Mapping
 from contextvars import ContextVar
+from pathlib import Path
 from typing import Any
 
+from tidemill.api import places
+
 Scope = Mapping[str, Any]  # ASGI's
-EXTENSION = "tidemill.peer"  # in a scope's extensions: {"user": who is at the other end of a unix socket}
+EXTENSION = (
+    "tidemill.peer"  # in a scope's extensions: {"user": who is at the other end of a unix socket, "uid", "socket"}
+)
 UNKNOWN = "api"
 
 asker: ContextVar[str] = ContextVar("asker", default=UNKNOWN)
@@ -36,15 +42,39 @@ def peer(scope: Scope) -> str | None:
     return found
 
 
+def owns(scope: Scope) -> bool:
+    """Say whether a request came over the control socket from the daemon's own user, or from root.
+
+    What such a one asks for may be code to run: it is no more than that user could do anyway.
+    """
+    found = scope.get("extensions", {}).get(EXTENSION, {})
+    return found.get("uid") in (0, os.geteuid()) and Path(str(found.get("socket"))).name == places.SOCKET
+
+
+def address_of(connection: socket.socket) -> dict[str, Any]:
+    """Return what a connection says of its other end: user, uid and the socket's file; of TCP, nothing."""
+    user = user_at(connection)
+    if user is None:
+        return {"user": None}
+    return {"user": user, "uid": _uid_at(connection), "socket": connection.getsockname()}
+
+
 def user_at(connection: socket.socket) -> str | None:
     """Return the name of the user at the other end of a unix socket; None for any other socket."""
     if connection.family != socket.AF_UNIX:
         return None
-    size = struct.calcsize("3i")
-    try:
-        _, uid, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size))
-    except OSError:
+    uid = _uid_at(connection)
+    if uid is None:
         return "control socket"
     with contextlib.suppress(KeyError):
         return pwd.getpwuid(uid).pw_name
     return f"user {uid}"
+
+
+def _uid_at(connection: socket.socket) -> int | None:
+    size = struct.calcsize("3i")
+    try:
+        _, uid, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size))
+    except OSError:
+        return None
+    return int(uid)

@@ -6,6 +6,7 @@ import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from tidemill.clock import Clock
@@ -21,6 +22,7 @@ from tidemill.core.script_runs import (
     ScriptHeard,
     ScriptReports,
 )
+from tidemill.core.why import Live
 
 T = TypeVar("T")
 
@@ -89,6 +91,33 @@ class Metrics(Protocol):
     """What Prometheus is told."""
 
     async def collect(self) -> dict[str, list[Any]]: ...
+
+
+class Reloaded(Protocol):
+    """How a reload ended."""
+
+    def document(self) -> dict[str, Any]: ...
+
+
+class Reloader(Protocol):
+    """Who takes over what the files say by now."""
+
+    async def reload(self, reason: str) -> Reloaded: ...
+
+    def in_force(self) -> dict[str, Any]: ...
+
+
+class Made(Protocol):
+    """What commands write beside a person's files. ``table`` is the file's: deployments, variables and so on."""
+
+    @property
+    def made_dir(self) -> Path: ...
+
+    def documents(self) -> list[dict[str, Any]]: ...
+
+    async def put(self, table: str, name: str, value: Any, *, by: str) -> Reloaded: ...
+
+    async def remove(self, table: str, name: str, *, by: str) -> Reloaded: ...
 
 
 class Upkeep(Protocol):
@@ -164,6 +193,12 @@ class Notices(Protocol):
     async def test(self, name: str) -> str: ...
 
 
+class Why(Protocol):
+    """What only the daemon knows of why something does not run."""
+
+    def live(self) -> Live: ...
+
+
 class Moved(Protocol):
     """Something that gets further again and again."""
 
@@ -208,9 +243,9 @@ class Control(Protocol):
 
     async def cancel_run(self, run_id: str, reason: str) -> FlowRun: ...
 
-    async def retry_run(self, run_id: str) -> FlowRun: ...
+    async def retry_run(self, run_id: str, *, by: str | None = None) -> FlowRun: ...
 
-    async def delete_run(self, run_id: str) -> None: ...
+    async def delete_run(self, run_id: str, *, by: str) -> None: ...
 
     async def pause(self, kind: str, name: str, *, by: str) -> None: ...
 
@@ -226,12 +261,21 @@ class Control(Protocol):
     def backfills(self) -> Backfills: ...
 
     @property
+    def why(self) -> Why: ...
+
+    @property
     def automations(self) -> Automations: ...
 
     @property
     def notices(self) -> Notices: ...
 
     async def status(self) -> dict[str, Any]: ...
+
+    @property
+    def reloader(self) -> Reloader: ...
+
+    @property
+    def made(self) -> Made: ...
 
     @property
     def upkeep(self) -> Upkeep: ...

@@ -56,11 +56,11 @@ class _Protocol(HttpToolsProtocol):
 
     _deadline: asyncio.TimerHandle | None = None
     _head_bytes = 0
-    _peer: str | None = None  # the user at the other end of a unix socket
+    _peer: dict[Any, Any] | None = None  # who is at the other end of a unix socket
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._peer = asker.user_at(transport.get_extra_info("socket"))
+        self._peer = asker.address_of(transport.get_extra_info("socket"))
         self._arm()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -76,7 +76,7 @@ class _Protocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         self._head_bytes = 0
         super().on_message_begin()
-        self.scope["extensions"] = {asker.EXTENSION: {"user": self._peer}}
+        self.scope["extensions"] = {asker.EXTENSION: self._peer or {}}
 
     def on_url(self, url: bytes) -> None:
         super().on_url(url)

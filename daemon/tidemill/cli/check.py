@@ -35,8 +35,10 @@ def check(session: Session) -> int:
 
     path = configuration.find(session.args.config, session.environ)
     imports = not session.args.no_import
+    daemon = plan.running(session, path)
+    made_dir = _made_dir(session) if daemon is None else daemon.made_dir
     try:
-        loaded = load(path, made_dir=_made_dir(session), environ=session.environ)
+        loaded = load(path, made_dir=made_dir, environ=session.environ)
     except BrokenConfigError as error:
         further = _code_faults(session, error.rest, [], imports=imports)
         return _report(session, list(ConfigError([*error.faults, *further]).faults), [], [], [path])
@@ -46,8 +48,8 @@ def check(session: Session) -> int:
     warnings += _silence(loaded)
     faults = _code_faults(session, loaded, warnings, imports=imports)
     deployments = [_deployment(session, loaded, each) for each in loaded.settings.deployments.values()]
-    planned = None if faults else plan.plan(session, loaded, path)
-    return _report(session, faults, warnings, deployments, list(loaded.files), planned)
+    planned = None if faults or daemon is None else plan.plan(daemon, loaded)
+    return _report(session, faults, warnings, deployments, list(loaded.files), planned=planned)
 
 
 def _silence(loaded: Loaded) -> list[Fault]:
@@ -115,6 +117,7 @@ def _report(
     warnings: list[Fault],
     deployments: list[dict[str, Any]],
     files: list[Path],
+    *,
     planned: dict[str, Any] | None = None,
 ) -> int:
     code = EXIT_CONFIG if faults else EXIT_OK

@@ -7,7 +7,8 @@ import json
 from datetime import datetime
 from typing import Any
 
-from tidemill.cli import backfills, flow_runs, overrides, text, times, watching
+from tidemill.cli import backfills, flow_runs, making, overrides, text, times, watching
+from tidemill.cli.given import parameter, parameters
 from tidemill.cli.session import Session
 from tidemill.errors import EXIT_OK, TidemillError
 
@@ -46,30 +47,7 @@ def add(commands: Any, name: str, line: str, common: argparse.ArgumentParser) ->
         parser.set_defaults(run=call)
     overrides.add_verbs(verbs, "deployment", common)
     backfills.add(verbs, common, parameter)
-
-
-def parameter(value: str) -> tuple[str, Any]:
-    name, equals, given = value.partition("=")
-    if not equals or not name:
-        raise argparse.ArgumentTypeError(f"{value!r} is not KEY=VALUE")
-    try:
-        return name, json.loads(given, parse_constant=_refuse)
-    except (ValueError, RecursionError):
-        return name, given
-
-
-def parameters(value: str) -> dict[str, Any]:
-    try:
-        found = json.loads(value, parse_constant=_refuse)
-    except (ValueError, RecursionError) as error:
-        raise argparse.ArgumentTypeError(f"not JSON: {error}") from error
-    if not isinstance(found, dict):
-        raise argparse.ArgumentTypeError("not a JSON object")
-    return found
-
-
-def _refuse(word: str) -> Any:
-    raise ValueError(f"{word} is not JSON")
+    making.add_deployment(verbs, common)
 
 
 def instant(value: str) -> datetime:

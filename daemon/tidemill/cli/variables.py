@@ -6,7 +6,7 @@ import argparse
 import json
 from typing import Any
 
-from tidemill.cli import flow_runs, text, times
+from tidemill.cli import flow_runs, making, text, times
 from tidemill.cli.session import Session, segment
 
 COLUMNS = (
@@ -28,6 +28,7 @@ def add(commands: Any, name: str, line: str, common: argparse.ArgumentParser) ->
         parser = verbs.add_parser(verb, help=about, parents=[common])
         parser.add_argument("variable", metavar="NAME")
         parser.set_defaults(run=run)
+    making.add_variable(verbs, common)
 
 
 def show_list(session: Session) -> None:

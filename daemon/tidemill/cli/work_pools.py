@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from tidemill.cli import overrides, text
+from tidemill.cli import making, overrides, text
 from tidemill.cli.session import Session, segment
 
 COLUMNS = (
@@ -30,6 +30,7 @@ def add(commands: Any, name: str, line: str, common: argparse.ArgumentParser) ->
         parser.add_argument("pool", metavar="NAME", help="name or id")
         parser.set_defaults(run=run)
     overrides.add_verbs(verbs, "work_pool", common)
+    making.add_pool(verbs, common)
 
 
 def show_list(session: Session) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from tidemill.cli import flow_runs, overrides, text
+from tidemill.cli import flow_runs, making, overrides, text
 from tidemill.cli.session import Session, segment
 
 COLUMNS = (
@@ -33,6 +33,7 @@ def add(commands: Any, name: str, line: str, common: argparse.ArgumentParser) ->
         parser.add_argument("queue", metavar="NAME", help="name or id")
         parser.set_defaults(run=run)
     overrides.add_verbs(verbs, "work_queue", common)
+    making.add_queue(verbs, common)
 
 
 def show_list(session: Session) -> None:

@@ -1,6 +1,6 @@
 """The TOML file: from text to settings that hold, or to a list of everything that is wrong with it."""
 
-from tidemill.config.last_good import load_last_good, save_last_good
+from tidemill.config.last_good import last_good_path, load_last_good, save_last_good
 from tidemill.config.loading import BrokenConfigError, Loaded, load
 from tidemill.config.sample import init_text
 from tidemill.config.secrets import SecretError, resolve_secret
@@ -27,6 +27,7 @@ __all__ = [
     "SecretError",
     "Settings",
     "init_text",
+    "last_good_path",
     "load",
     "load_last_good",
     "machine_zone",

@@ -92,6 +92,15 @@ def load_last_good(state_dir: Path, *, environ: Mapping[str, str]) -> Loaded | N
         return build(parse_all(documents, faults), environ=environ, faults=faults, lenient_secrets=True)
 
 
+def last_good_path(state_dir: Path) -> Path | None:
+    """Return the file that the last daemon here ran by; None: none did, or it is not known."""
+    try:
+        snapshot = msgspec.json.decode((state_dir / FILE_NAME).read_bytes(), type=_Snapshot)
+    except (OSError, msgspec.MsgspecError, ValueError, RecursionError):
+        return None
+    return next((Path(os.fsdecode(file.path)) for file in snapshot.files if file.origin is Origin.MAIN), None)
+
+
 def _damaged(path: Path, problem: str) -> Fault:
     remedy = "mend the configuration and start: it is written anew then"
     return Fault(file=str(path), line=0, column=0, key="", problem=problem, remedy=remedy)

@@ -59,6 +59,11 @@ class Loaded:
         """A hash of all names and texts: equal where nothing was edited."""
         return text_hash(self.documents)
 
+    def stated_in(self, table: str, name: str) -> Document | None:
+        """Return the file whose ``[table.name]`` holds; None: no file has one."""
+        found = self._tables.find(table, name)
+        return None if found is None else self._tables.named[table][found].document
+
     def locate(self, key: str) -> tuple[str, int, int]:
         """Return file, line and column of a dotted key such as ``deployments.daily.parameters.url``.
 

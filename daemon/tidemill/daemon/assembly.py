@@ -16,7 +16,7 @@ from tidemill.clock import Clock
 from tidemill.config import Loaded, LogLevel, Settings, resolve_secret, save_last_good
 from tidemill.core.deployments import PoolType, WorkPool
 from tidemill.core.ports import Runner
-from tidemill.errors import ConfigError
+from tidemill.errors import ConfigError, LogFileError
 from tidemill.flows.builtins import BuiltinFlow
 from tidemill.flows.shell import ShellFlow
 from tidemill.ids import Ids
@@ -148,6 +148,8 @@ class Assembly:
     def _reloads(self, house: House, check: ParameterCheck) -> None:
         reloader = reloads(
             house,
+            loaded=self._loaded,
+            made_dir=self._made_dir,
             read=lambda: read(self._config, self._made_dir, self._flows, self._environ),
             examine=lambda loaded: entrypoint_fitness(loaded, self._environ),
             keep=lambda loaded: save_last_good(loaded, self._state),
@@ -166,6 +168,11 @@ class Assembly:
         if before.log.level is not after.log.level:
             self._log.set_level(LEVELS[after.log.level])
             self._tell_task_runs(house.bus, after)
+        if before.log.file != after.log.file:
+            try:
+                self._log.to_file(after.log.file, format=self._loaded.settings.log.format)
+            except LogFileError as error:
+                logger.error("%s; the log goes on where it was", error)
 
     def _tell_task_runs(self, bus: EventBus, settings: Settings) -> None:
         """Write what task runs do into the log where everything is wanted there."""

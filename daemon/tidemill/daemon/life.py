@@ -156,7 +156,7 @@ class Daemon:
             self._config,
             ", ".join(house.status.addresses),
             self._state,
-            extra={"fields": {"event": "daemon-started", "version": __version__}},
+            extra={"fields": {"event": "daemon-started", "version": __version__, "last_alive": house.last_alive}},
         )
         heartbeat = Heartbeat(house=house, notifier=self._notifier, clock=self._clock, environ=self._environ)
         heartbeat.ready()

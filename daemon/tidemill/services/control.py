@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -20,6 +21,8 @@ from tidemill.services.bus import EventBus
 from tidemill.services.catalogue import Catalogue
 from tidemill.services.draining import Draining
 from tidemill.services.given import merged
+from tidemill.services.lookout import Lookout
+from tidemill.services.making import Made
 from tidemill.services.metrics import Metrics
 from tidemill.services.notices import Notices
 from tidemill.services.orchestrator import Orchestrator
@@ -32,6 +35,8 @@ from tidemill.services.upkeep import Upkeep
 from tidemill.services.worker import Worker
 from tidemill.store import Store
 from tidemill.store import runs as stored_runs
+
+logger = logging.getLogger("tidemill.control")
 
 # Somebody's code is on its way.
 IN_HANDS = ACTIVE | {StateType.PAUSED}
@@ -57,6 +62,7 @@ class Control:
         overrides: Overrides,
         draining: Draining,
         backfills: Backfills,
+        why: Lookout,
     ) -> None:
         self.clock = clock
         self.events = bus
@@ -73,11 +79,13 @@ class Control:
         self.overrides = overrides
         self.draining = draining
         self.backfills = backfills
+        self.why = why
         self.upkeep: Upkeep
         self.metrics: Metrics
         self.notices: Notices
         self.automations: AutomationDesk
-        self.reloader: Reloader | None = None  # takes over what the files say by now
+        self.reloader: Reloader  # takes over what the files say by now
+        self.made: Made  # what commands write beside them
         # Asks the code of a run that no worker carries to end; False: it is not reached.
         self.cancel_elsewhere: Callable[[FlowRun, str], bool] = lambda run, reason: False
 
@@ -160,7 +168,7 @@ class Control:
             return await self._orchestrator.change(cancelling, StateType.CANCELLED, "Cancelled", reason)
         return cancelling
 
-    async def retry_run(self, run_id: str) -> FlowRun:
+    async def retry_run(self, run_id: str, *, by: str | None = None) -> FlowRun:
         """Run a finished run again, as a further attempt of the same run."""
         run = await self._orchestrator.get(run_id)
         if not run.state.is_terminal:
@@ -176,7 +184,7 @@ class Control:
             run,
             StateType.SCHEDULED,
             "AwaitingRetry",
-            "retried by hand",
+            "retried by hand" + (f" by {by}" if by else ""),
             by_person=True,
             expected_start=self.clock.now(),
             retries_used=0,
@@ -190,7 +198,7 @@ class Control:
         """Return every concurrency limit with what is taken of it now."""
         return self._slots.documents()
 
-    async def delete_run(self, run_id: str) -> None:
+    async def delete_run(self, run_id: str, *, by: str = BY) -> None:
         """Delete a run with its history and logs; its artifacts stay. A run that runs is cancelled first."""
         run = await self._orchestrator.get(run_id)
         if run.state.type in IN_HANDS:
@@ -198,6 +206,11 @@ class Control:
         event = RunDeleted(run.id, run.seq, run.deployment)
         if not await self.store.write(stored_runs.DELETE_RUN, run.seq, event=event):
             raise NotFoundError(f"flow run {run.name} ({run.id}) is gone or has started meanwhile")
+        fields = {"event": "run-deleted", "run": run.name, "run_id": run.id, "due": run.due, "by": by}
+        if run.deployment is not None:
+            fields["deployment"] = run.deployment
+        subject = run.deployment or run.flow
+        logger.info("%s: %s was deleted by hand (%s)", subject, run.name, by, extra={"fields": fields})
 
     async def pause(self, kind: str, name: str, *, by: str = BY) -> None:
         """Pause a deployment's schedules, a work queue or a work pool, until resumed; restarts keep it."""

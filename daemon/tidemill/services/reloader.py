@@ -16,7 +16,7 @@ import msgspec
 
 from tidemill.clock import Clock
 from tidemill.config import Loaded
-from tidemill.config.changes import Changes, between
+from tidemill.config.changes import Changes, between, stated
 from tidemill.config.settings import Settings
 from tidemill.core.overrides import Override
 from tidemill.errors import ConfigError, StoreUnavailableError
@@ -85,14 +85,14 @@ class Reloader:
         timekeeper: Timekeeper,
         status: Status,
         clock: Clock,
+        loaded: Loaded,
         read: Callable[[], Loaded],
         examine: Callable[[Loaded], Fitness],
         keep: Callable[[Loaded], object],
         off_loop: Callable[[Callable[[], Any]], Awaitable[Any]] = in_thread,
     ) -> None:
-        """``read`` gives the configuration, ``examine`` asks its code, ``keep`` keeps it as the last good one.
-
-        All three block, and raise: ConfigError, nothing, OSError.
+        """``loaded`` is in force; ``read`` gives the configuration, ``examine`` asks its code, ``keep`` keeps it as
+        the last good one. All three block, and raise: ConfigError, nothing, OSError.
         """
         self._store = store
         self._catalogue = catalogue
@@ -106,6 +106,7 @@ class Reloader:
         self._examine = examine
         self._keep = keep
         self._off_loop = off_loop
+        self.loaded = loaded
         self.last: Reloaded | None = None
         self.before_read: Callable[[], None] = lambda: None  # called where ``read`` is
         # Told that it begins, and how it ended; must not wait.
@@ -150,10 +151,18 @@ class Reloader:
         """
         async with self._turn:
             undo = await self._off_loop(write)
-            ended = await self._carry_out(reason, code=False, quiet=False)
+            ended = await self._carry_out(reason, code=False, quiet=False, trial=True)
             if not ended.ok:
                 await self._off_loop(undo)
             return ended
+
+    def in_force(self) -> dict[str, Any]:
+        """Return everything that the configuration in force states, as JSON values."""
+        return stated(self.loaded.settings)
+
+    def in_order(self, reason: str) -> Reloaded:
+        """Return that something is done that changes no file."""
+        return Reloaded(at=self._clock.now(), reason=reason, outcome="ok", summary=Changes().summary())
 
     def close(self) -> None:
         """Take nothing over any more."""
@@ -182,16 +191,21 @@ class Reloader:
 
     # --- doing it ---------------------------------------------------------------------------------------------------
 
-    async def _carry_out(self, reason: str, *, code: bool, quiet: bool) -> Reloaded:
+    async def _carry_out(self, reason: str, *, code: bool, quiet: bool, trial: bool = False) -> Reloaded:
+        """Reload. ``trial``: where it is refused the files become what they were, and only who asked is told why."""
         for begins in self.on_begin:
             begins()
         try:
             ended = await self._reload(reason, code=code, quiet=quiet)
+        except _Refused as refused:
+            ended = self._refused(reason, refused, trial=trial)
         except Exception as error:
             # Whatever it is, what runs goes on.
             logger.exception("the reload failed")
-            ended = self._refused(reason, [f"the reload failed: {type(error).__name__}; the daemon's log says more"])
-        self.last = ended
+            words = f"the reload failed: {type(error).__name__}; the daemon's log says more"
+            ended = self._refused(reason, _Refused([words]), trial=trial)
+        if ended.ok or not trial:
+            self.last = ended
         for ends in self.on_end:
             ends(ended)
         return ended
@@ -200,20 +214,18 @@ class Reloader:
         try:
             loaded: Loaded = await self._off_loop(self._look_and_read)
         except ConfigError as error:
-            return self._refused(reason, [str(fault) for fault in error.faults])
+            raise _Refused([str(fault) for fault in error.faults]) from error
         fitness: Fitness = await self._off_loop(lambda: self._examine(loaded))
         if fitness.faults:
-            return self._refused(reason, [str(each) for found in fitness.faults.values() for each in found])
+            raise _Refused([str(each) for found in fitness.faults.values() for each in found])
         if self._timekeeper.held is not None:
-            self._try_again(reason)
-            return self._refused(reason, [f"not taken over yet: {self._timekeeper.held}"], of_files=False)
+            raise _Refused([f"not now: {self._timekeeper.held}"], again=True)
         before = self._catalogue.settings
         changes: Changes = await self._off_loop(lambda: between(before, loaded.settings))
         try:
             replaced = await self._take_over(loaded)
         except StoreUnavailableError as error:
-            self._try_again(reason)
-            return self._refused(reason, [f"not taken over yet: {error}"], of_files=False)
+            raise _Refused([f"not now: {error}"], again=True) from error
         for examined in self.on_examined:
             examined(fitness.signatures)
         if code:
@@ -241,19 +253,20 @@ class Reloader:
 
     async def _take_over(self, loaded: Loaded) -> Replaced:
         known = self._catalogue
-        stated = Catalogue(
+        coming = Catalogue(
             loaded.settings, instance=known.instance, overrides=known.overrides, compiled=loaded.compiled
         )
-        obsolete = stated.obsolete()
+        obsolete = coming.obsolete()
         for each in obsolete:
-            stated.clear_override(each.kind, each.name, each.key)
+            coming.clear_override(each.kind, each.name, each.key)
 
         def taken() -> None:
             for each in obsolete:
                 known.clear_override(each.kind, each.name, each.key)
             known.replace(loaded.settings, loaded.compiled)
+            self.loaded = loaded
 
-        replaced = await self._scheduler.take_over(stated, taken)
+        replaced = await self._scheduler.take_over(coming, taken)
         await self._write_down(loaded.settings, obsolete)
         return replaced
 
@@ -313,22 +326,36 @@ class Reloader:
                 "%s: the new value holds from the next start on; it is read at a start only", ", ".join(ended.restart)
             )
 
-    def _refused(self, reason: str, faults: Sequence[str], *, of_files: bool = True) -> Reloaded:
-        told = list(faults[:MOST_FAULTS])
-        more = len(faults) - len(told)
+    def _refused(self, reason: str, refused: _Refused, *, trial: bool) -> Reloaded:
+        told = list(refused.faults[:MOST_FAULTS])
+        more = len(refused.faults) - len(told)
         words = "; ".join(told) + (f"; and {more} more faults, which `tidemill check` lists" if more else "")
-        fields = {"event": "config-refused", "reason": reason, "faults": told}
-        logger.error("not reloaded (%s), what was in force stays: %s", reason, words, extra={"fields": fields})
-        if of_files:
-            self._status.config_faults = tuple(faults)
+        if trial:
+            logger.warning("not done (%s): %s", reason, words)
+        else:
+            fields = {"event": "config-refused", "reason": reason, "faults": told}
+            logger.error("not reloaded (%s), what was in force stays: %s", reason, words, extra={"fields": fields})
+            if refused.again:
+                self._try_again(reason)
+            else:
+                self._status.config_faults = refused.faults
         return Reloaded(
             at=self._clock.now(),
             reason=reason,
             outcome="refused",
             summary=words,
-            faults=tuple(faults),
+            faults=refused.faults,
             restart=between(self._at_start, self._catalogue.settings).restart,
         )
+
+
+class _Refused(Exception):  # noqa: N818 -- an answer; caught where the reload began
+    """Why nothing is taken over. ``again``: for a reason that passes by itself."""
+
+    def __init__(self, faults: Sequence[str], *, again: bool = False) -> None:
+        super().__init__(faults[0])
+        self.faults = tuple(faults)
+        self.again = again
 
 
 def listing(settings: Settings, slots: SlotKeeper, at: datetime) -> catalogue.Listing:
@@ -339,5 +366,6 @@ def listing(settings: Settings, slots: SlotKeeper, at: datetime) -> catalogue.Li
         work_pools=tuple(settings.work_pools.values()),
         concurrency_limits=slots.limits,
         blocks=tuple(settings.blocks.values()),
+        automations=tuple(settings.automations.values()),
         at=at,
     )

@@ -11,6 +11,7 @@ from tidemill.errors import ConfigError
 from tidemill.flows.builtins import BuiltinFlow
 from tidemill.services.fitness import Fitness, builtin_faults
 from tidemill.services.house import House
+from tidemill.services.making import Made
 from tidemill.services.reloader import Reloader, in_thread
 
 
@@ -28,12 +29,14 @@ def read(path: Path, made_dir: Path | None, builtins: Mapping[str, BuiltinFlow],
 def reloads(
     house: House,
     *,
+    loaded: Loaded,
+    made_dir: Path,
     read: Callable[[], Loaded],
     examine: Callable[[Loaded], Fitness],
     keep: Callable[[Loaded], object],
     off_loop: Callable[[Callable[[], Any]], Awaitable[Any]] = in_thread,
 ) -> Reloader:
-    """Give the house a reloader, which :class:`Reloader` tells of, and return it."""
+    """Give the house a reloader, which is returned, and drop-ins. ``loaded`` is what it runs by."""
     reloader = Reloader(
         store=house.store,
         catalogue=house.catalogue,
@@ -43,10 +46,12 @@ def reloads(
         timekeeper=house.timekeeper,
         status=house.status,
         clock=house.clock,
+        loaded=loaded,
         read=read,
         examine=examine,
         keep=keep,
         off_loop=off_loop,
     )
     house.reloader = house.control.reloader = reloader
+    house.control.made = Made(made_dir=made_dir, reloader=reloader, store=house.store, clock=house.clock)
     return reloader
