@@ -14,6 +14,7 @@ from tidemill.core.notices import Notice, NoticeKind
 from tidemill.core.runs import FlowRun, SkippedFire
 
 SUBJECT_LENGTH = 150
+OTHER_LENGTH = 80  # of a subject that is not alone
 LINES = 20  # of a run's output
 LISTED = 50  # deployments in one message
 IN_FULL = 3  # failures in one message that are told with their output
@@ -188,8 +189,6 @@ def _subject(told: Sequence[Told]) -> str:
     well = [each for each in told if each.notice.kind is NoticeKind.RECOVERED]
     missed = [each for each in told if each.notice.kind is NoticeKind.MISSED]
     other = [each for each in told if each not in failed and each not in well and each not in missed]
-    if other and not failed and not missed:
-        return f"{other[0].notice.subject} (and {len(told) - 1} more)"
     parts = []
     if failed:
         parts.append(f"{_count(len(failed), 'deployment')} failed")
@@ -197,9 +196,14 @@ def _subject(told: Sequence[Told]) -> str:
         parts.append(f"{len(missed)} missed fires" if failed else f"{_count(len(missed), 'deployment')} missed fires")
     if well:
         parts.append(f"{len(well)} well again" if parts else f"{_count(len(well), 'deployment')} well again")
-    if other:
-        parts.append(f"{len(other)} more")
-    return f"{', '.join(parts)}: {_names([each.notice.deployment or '' for each in failed or missed or well])}"
+    named = _names([each.notice.deployment for each in failed or missed or well if each.notice.deployment])
+    words = f"{', '.join(parts)}{f': {named}' if named else ''}"
+    if not other:
+        return words
+    # What is wrong with the daemon itself, or was asked for, matters more than any one run.
+    first = one_line(other[0].notice.subject, OTHER_LENGTH)
+    more = f" and {len(other) - 1} more" if len(other) > 1 else ""
+    return f"{first}{more}; {words}" if words else f"{first}{more}"
 
 
 def _names(names: Sequence[str]) -> str:

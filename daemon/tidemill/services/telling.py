@@ -47,7 +47,7 @@ class Telling:
         self._store = store
         self._timekeeper = timekeeper
         self._outside = outside
-        self._settings = lambda: catalogue.settings
+        self._catalogue = catalogue
         self.notices = Notices(store=store, catalogue=catalogue, clock=clock, ids=ids, outside=outside)
         self.alarms = Alarms(
             store=store,
@@ -64,7 +64,7 @@ class Telling:
 
     async def load(self, last_alive: datetime | None) -> None:
         """Take up what an earlier daemon left to be told."""
-        if (silence := untold(self._settings())) is not None:
+        if (silence := untold(self._catalogue.settings)) is not None:
             logger.info(silence)
         await self.notices.load()
         await self.alarms.load(last_alive)
