@@ -14,7 +14,7 @@ import tomli_w
 from tidemill.config.faults import Wrong
 from tidemill.config.notify_kinds import recipients
 from tidemill.core import zones
-from tidemill.core.crontab_commands import Found, look, name_of
+from tidemill.core.crontab_commands import Found, depends_on_test, look, name_of
 from tidemill.core.crontabs import OWN_SETTINGS, CronLine, LeftOut, read
 from tidemill.core.refusals import ScheduleError
 from tidemill.durations import format_duration
@@ -119,10 +119,8 @@ def _refusal(line: CronLine, user: str | None, runs_as: str | None) -> str | Non
         except ScheduleError as error:
             return f"CRON_TZ = {error.problem}; {error.remedy}"
     if runs_as not in (None, ROOT, user) and user is not None:
-        return (
-            f"it runs as {user}, whom a daemon of {runs_as} cannot become: "
-            f"import it with --as {user} for a daemon of that user, or with --as root for one of root"
-        )
+        other = "" if user == ROOT else f", or with --as {user} for one of {user}"
+        return f"it runs as {user}, whom a daemon of {runs_as} cannot become: import it with --as root for one of root{other}"
     return None
 
 
@@ -161,7 +159,7 @@ def _share_locks(jobs: Sequence[Job]) -> list[str]:
         if len(sharing) == 1:
             continue
         if all(job.found.lock_waits for job in sharing):
-            tag = f"lock-{name_of(lock)}"
+            tag = f"lock-{name_of(lock).removesuffix('-lock')}"
             tag = tag if tag not in tags else f"{tag}-{len(tags)}"
             tags.append(tag)
             for job in sharing:
@@ -259,10 +257,14 @@ def _command(job: Job, become: str | None) -> str:
 def _remarks(job: Job) -> list[str]:
     remarks = list(job.found.remarks)
     if job.found.lock is not None:
-        remarks.append(f"no more takes the lock {job.found.lock}: put flock back if another program takes it, too")
+        remarks.append(f"it takes the lock {job.found.lock} no more: keep flock where another program takes it, too")
     if job.found.uses_random and (job.line.settings.get("SHELL") or "/bin/sh") == "/bin/sh":
         remarks.append(
             "it slept for a part of $RANDOM, which Debian's /bin/sh does not know: jitter does what was meant"
+        )
+    if depends_on_test(job.found.command):
+        remarks.append(
+            "where its test says no it ends with 1, and the run has failed: end it with || true to ignore that"
         )
     if job.line.settings.get("CRON_TZ"):
         remarks.append("CRON_TZ is heeded as cronie does; Debian's own cron knows the machine's zone only")
@@ -293,4 +295,5 @@ def _value(value: Any) -> str:
 
 def _plain(text: str) -> str:
     """Return text as it may stand in a comment."""
-    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
+    blanks = " ".join(text.split())
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in blanks)

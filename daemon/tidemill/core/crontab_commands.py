@@ -252,29 +252,44 @@ def _word(text: str, at: int) -> tuple[str, int] | None:
 
 
 _INTERPRETERS = frozenset("sh bash dash zsh ksh python python2 python3 perl php ruby node nodejs java".split())
-_WRAPPERS = frozenset("nice ionice chronic cronic env sudo setsid nohup time exec command stdbuf taskset chrt".split())
+_WRAPPERS = frozenset(
+    "nice ionice chronic cronic env sudo setsid nohup time exec command stdbuf taskset chrt run-parts".split()
+)
+_BEFORE_COMMANDS = frozenset("then do else { ( !".split())
+_NO_COMMANDS = _PREPARATIONS | frozenset("if elif [[ while until for case fi done esac } ) :".split())
 
 
 def name_of(command: str) -> str:
     """Return a name for what a command runs: that of its main program or script, as a deployment may be called."""
-    parts = [
-        clause
-        for clause in clauses(command)
-        if clause.text.split(None, 1)[:1] not in ([each] for each in _PREPARATIONS)
-    ]
-    words = (parts or clauses(command) or [Clause("job", "")])[0].text.split()
-    names: list[str] = []
-    for word in words:
-        plain = word.strip("\"'`()")
-        if plain.startswith("-") or "=" in plain.split("/")[0] or plain.isdigit() or plain in ("&&", "!"):
+    lists = [words for clause in clauses(command) if (words := _of_program(clause.text))]
+    plain, name = "", ""
+    for word in lists[0] if lists else ():
+        plain, before = word.strip("\"'`()"), plain
+        if before == "-u" or plain.startswith("-") or "=" in plain.split("/")[0] or plain.isdigit():  # sudo -u USER
             continue
         base = plain.rpartition("/")[2]
         if base in _WRAPPERS or base in _INTERPRETERS:
-            names = names or [base]
+            name = name or base
             continue
-        if plain[:1] in "<>|&$":
-            break
-        names = [base]
+        if plain[:1] not in tuple("<>|&$"):
+            name = base or name
         break
-    name = re.sub(r"\.(sh|py|pl|php|rb|js|jar|bash)$", "", names[0] if names else "job").lower()
+    name = re.sub(r"\.(sh|py|pl|php|rb|js|jar|bash)$", "", name).lower()
     return re.sub(r"[^a-z0-9_-]+", "-", name).strip("-_")[:48].strip("-_") or "job"
+
+
+def _of_program(clause: str) -> list[str]:
+    """Return the words of a command, those of the shell's own grammar left out; nothing where it only prepares."""
+    words = clause.split()
+    while words and words[0] in _BEFORE_COMMANDS:
+        del words[0]
+    looks_for = words[:2] in (["command", "-v"], ["command", "-V"])
+    return [] if not words or words[0] in _NO_COMMANDS or looks_for else words
+
+
+def depends_on_test(command: str) -> bool:
+    """Say whether a command ends with 1 where there is nothing to do: ``[ -x /x ] && /x``."""
+    parts = clauses(command)
+    first = parts[0].text.split()[:2] if parts else []
+    tests = first[:1] in (["["], ["[["], ["test"]) or first in (["command", "-v"], ["which"])
+    return tests and all(clause.operator in ("&&", "") for clause in parts) and len(parts) > 1
