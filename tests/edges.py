@@ -31,6 +31,7 @@ from tidemill.core.runs import Artifact, FlowRun, LogRow, SkippedFire, TaskRun
 from tidemill.core.schedules import Schedule
 from tidemill.core.slots import SlotLimit
 from tidemill.core.states import State, StateType
+from tidemill.core.why import Live
 from tidemill.errors import TidemillError, TransitionError
 from tidemill.ids import Ids
 from tidemill.services.bus import EventBus
@@ -216,6 +217,7 @@ class Mill:
         self.live_limits: list[dict[str, Any]] = []
         self.overrides = Overriding(self)
         self.draining = Drains()
+        self.why = SimpleNamespace(live=Live)
         recorders = RecorderHouse(
             store=store,
             clock=clock,
@@ -281,14 +283,14 @@ class Mill:
     def concurrency_limits(self) -> list[dict[str, Any]]:
         return self.live_limits
 
-    async def retry_run(self, run_id: str) -> FlowRun:
+    async def retry_run(self, run_id: str, *, by: str | None = None) -> FlowRun:
         run = await self.get(run_id)
         if not run.state.is_terminal:
             raise TransitionError(f"flow run {run.name} is {run.state.name}; only a finished run is retried")
         state = State(type=StateType.SCHEDULED, name="AwaitingRetry", timestamp=self.clock.now())
         return await self._enter(run, state, by_person=True, expected_start=self.clock.now())
 
-    async def delete_run(self, run_id: str) -> None:
+    async def delete_run(self, run_id: str, *, by: str) -> None:
         run = await self.get(run_id)
         await self.store.write(stored_runs.DELETE_RUN, run.seq, event=RunDeleted(run.id, run.seq, run.deployment))
 

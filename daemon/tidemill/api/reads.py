@@ -16,6 +16,7 @@ from tidemill.api import (
     limit_reads,
     run_reads,
     task_reads,
+    why_reads,
 )
 from tidemill.api.ask import Ask, Read
 
@@ -66,6 +67,7 @@ READS: dict[tuple[str, str], Read] = {
 WHILE_DOWN: dict[tuple[str, str], Read] = {
     ("GET", "/status"): run_reads.status,
     ("GET", "/backfills/{id}"): backfill_reads.backfill,
+    ("GET", "/why"): why_reads.explain,
     ("POST", "/v2/concurrency_limits/filter"): limit_reads.filter_limits,
     ("GET", "/v2/concurrency_limits/{id}"): limit_reads.limit,
 }

@@ -122,9 +122,9 @@ async def set_state(control: Control, path: Mapping[str, str], body: Any) -> Ans
     run = await _run(control, path["id"])
     try:
         if asked.state.type in (StateType.CANCELLING, StateType.CANCELLED):
-            after = await control.cancel_run(run.id, asked.state.message or "cancelled by hand")
+            after = await control.cancel_run(run.id, asked.state.message or f"cancelled by {asker.get()}")
         elif asked.state.type is StateType.SCHEDULED:
-            after = await control.retry_run(run.id)
+            after = await control.retry_run(run.id, by=asker.get())
         else:
             raise BadRequestError(
                 f"a run cannot be set to {asked.state.type}; cancel it (CANCELLING) or retry it (SCHEDULED)"
@@ -161,7 +161,7 @@ async def resume_flow_run(control: Control, path: Mapping[str, str], body: Any) 
 async def delete_flow_run(control: Control, path: Mapping[str, str], body: Any) -> Answer:
     """Delete a finished run."""
     run = await _run(control, path["id"])
-    await control.delete_run(run.id)
+    await control.delete_run(run.id, by=asker.get())
     return Answer(204)
 
 

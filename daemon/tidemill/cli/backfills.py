@@ -26,7 +26,7 @@ def add(verbs: Any, common: argparse.ArgumentParser, parameter: Any) -> None:
     parser = verbs.add_parser(
         "backfill", help="make runs for fires that lie in the past", parents=[common],
         description="Make runs for fires that lie in the past, oldest first, a few at a time. Fires that have a "
-        "completed run are passed over. The runs are beside those of the schedules, never in their place. Without --from: "
+        "completed run are passed over. The runs never take the place of those of the schedules. Without --from: "
         "list the backfills of the deployment.",
     )  # fmt: skip
     parser.add_argument("deployment", metavar="NAME", help="name, flow/name, or id")

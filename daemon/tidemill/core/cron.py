@@ -339,3 +339,35 @@ def _refuse_impossible(text: str, day: int, months: list[int]) -> NoReturn:
 
 def _refuse(text: str, problem: str, remedy: str = "") -> NoReturn:
     raise ScheduleError("cron", f'"{text}": {problem}', remedy)
+
+
+def misses(text: str, wall: datetime, *, day_only: bool = False) -> list[str]:
+    """Say which fields of an expression a local time does not match, in words; ``day_only``: of its day.
+
+    >>> misses("0 9 * * mon-fri", datetime(2026, 11, 21, 10, 0))
+    ['hour 10 is not in 9', 'Saturday is not in mon-fri']
+    """
+    plain = " ".join(text.split())
+    plain = NICKNAMES.get(plain.lower(), plain)
+    if plain.startswith("@"):
+        return []
+    minute, hour, day, month, weekday = plain.split(" ")
+    midnight = datetime(wall.year, wall.month, wall.day)
+    found = []
+    if not day_only:
+        found += [f"minute {wall.minute} is not in {minute}"] if not _matches(f"{minute} * * * *", wall) else []
+        found += [f"hour {wall.hour} is not in {hour}"] if not _matches(f"{wall.minute} {hour} * * *", wall) else []
+    if not _matches(f"0 0 * {month} *", midnight):
+        found.append(f"{wall:%B} is not in {month}")
+    day_misses = [f"day {wall.day} is not in {day}"] if not _matches(f"0 0 {day} * *", midnight) else []
+    weekday_misses = [f"{wall:%A} is not in {weekday}"] if not _matches(f"0 0 * * {weekday}", midnight) else []
+    either = not day.startswith("*") and not weekday.startswith("*")
+    if not either or (day_misses and weekday_misses):
+        found += [*day_misses, *weekday_misses]
+    return found
+
+
+def _matches(text: str, wall: datetime) -> bool:
+    wall = wall.replace(second=0, microsecond=0)
+    times = parse(text)
+    return times is not None and times.after(wall - timedelta(minutes=1)) == wall

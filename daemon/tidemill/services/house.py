@@ -32,6 +32,7 @@ from tidemill.services.control import Control
 from tidemill.services.dispatcher import Dispatcher
 from tidemill.services.draining import Draining
 from tidemill.services.lateness import Lateness
+from tidemill.services.lookout import Lookout
 from tidemill.services.metrics import Metrics
 from tidemill.services.missed import MissedFires
 from tidemill.services.orchestrator import HEAL_S, Orchestrator
@@ -173,6 +174,15 @@ class House:
             ids=ids,
             check=check_parameters,
         )
+        self.why = Lookout(
+            store=store,
+            catalogue=catalogue,
+            dispatcher=self.dispatcher,
+            timekeeper=self.timekeeper,
+            draining=self.draining,
+            workers=self.workers,
+            unfit=lambda: self.status.unfit,
+        )
         self.status.parts["drain"] = self.draining.document
         self.status.parts["backfills"] = self.backfills.documents
         self.control = Control(
@@ -190,6 +200,7 @@ class House:
             overrides=self.overrides,
             draining=self.draining,
             backfills=self.backfills,
+            why=self.why,
         )
         self.control.metrics = self.metrics
         self.telling = Telling(

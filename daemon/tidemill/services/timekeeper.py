@@ -59,15 +59,21 @@ class Timekeeper:
                 # Time passed or the clock was set right: what lay between is downtime like any other.
                 self.missed_since, self._hold_until = self._hold_until, None
                 self.missed_until = max(self.missed_since, before + jump)
-                logger.warning("the clock is right again: scheduling goes on")
+                fields = _jump(self.missed_since, self.missed_until)
+                logger.warning("the clock is right again: scheduling goes on", extra={"fields": fields})
         elif jump > TOLERANCE:
             if self.missed_since is None:
                 self.missed_since = before
             self.missed_until = before + jump
-            logger.warning("the clock went forward by %s: what was due meanwhile counts as missed", jump)
+            fields = _jump(before, before + jump)
+            logger.warning(
+                "the clock went forward by %s: what was due meanwhile counts as missed", jump, extra={"fields": fields}
+            )
         elif jump < -TOLERANCE:
             logger.warning(
-                "the clock went back by %s: nothing fires again, schedules go on once it has caught up", -jump
+                "the clock went back by %s: nothing fires again, schedules go on once it has caught up",
+                -jump,
+                extra={"fields": _jump(before, before + jump)},
             )
         return wall
 
@@ -76,3 +82,7 @@ class Timekeeper:
         self.missed_since = None
         for tell in self.on_caught_up:
             tell()
+
+
+def _jump(since: datetime, until: datetime) -> dict[str, str]:
+    return {"event": "clock-jumped", "since": since.isoformat(), "until": until.isoformat()}

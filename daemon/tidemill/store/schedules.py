@@ -88,6 +88,24 @@ def skipped(
         _SQL["skipped" if deployment is None else "skipped_of"],
         {"deployment": deployment, "limit": min(limit, MAX_SKIPPED), "offset": offset},
     )
+    return _fires(text)
+
+
+def skipped_between(
+    connection: sqlite3.Connection, deployment: str, first: datetime, last: datetime
+) -> list[SkippedFire]:
+    """Return a deployment's fires that made no run and reach into a stretch of time, oldest first, at most 200."""
+    asked = {"deployment": deployment, "first": to_us(first), "last": to_us(last), "limit": MAX_SKIPPED}
+    return _fires(scalar(connection, _SQL["skipped_between"], asked))
+
+
+def runs_between(connection: sqlite3.Connection, deployment: str, first: datetime, last: datetime) -> list[FlowRun]:
+    """Return the runs that a deployment's schedules made for due times of a stretch, in order, at most 200."""
+    asked = {"deployment": deployment, "first": to_us(first), "last": to_us(last), "limit": MAX_SKIPPED}
+    return runs.documents(connection, str(scalar(connection, _SQL["runs_between"], asked)))
+
+
+def _fires(text: object) -> list[SkippedFire]:
     return [
         SkippedFire(
             deployment=name,

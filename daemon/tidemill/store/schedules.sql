@@ -30,3 +30,22 @@ FROM (SELECT * FROM skipped_fire ORDER BY number DESC LIMIT :limit OFFSET :offse
 -- name: skipped_of
 SELECT json_group_array(json_array(deployment, schedule, first, last, count, exact, reason, at))
 FROM (SELECT * FROM skipped_fire WHERE deployment = :deployment ORDER BY number DESC LIMIT :limit OFFSET :offset);
+
+-- The same, those that reach into a stretch of time, oldest first.
+-- name: skipped_between
+SELECT json_group_array(json_array(deployment, schedule, first, last, count, exact, reason, at))
+FROM (
+    SELECT * FROM skipped_fire
+    WHERE deployment = :deployment AND first <= :last AND last >= :first
+    ORDER BY number LIMIT :limit
+);
+
+-- Row numbers of the runs that a deployment's schedules made for due times of a stretch, in order.
+-- name: runs_between
+SELECT json_group_array(seq)
+FROM (
+    SELECT run.seq
+    FROM schedule CROSS JOIN run ON run.schedule = schedule.number AND run.due >= :first AND run.due <= :last
+    WHERE schedule.deployment = :deployment
+    ORDER BY run.due LIMIT :limit
+);
