@@ -34,14 +34,7 @@ class Heartbeat:
         self._patience = systemd.watchdog_interval(environ)
         self._changed = asyncio.Event()
         self._told = ""
-        self._headline = Headline(
-            status=house.status,
-            workers=house.workers,
-            lineup=house.dispatcher.lineup,
-            scheduler=house.scheduler,
-            catalogue=house.catalogue,
-            clock=clock,
-        )
+        self._headline = Headline(house)
 
     def ready(self) -> None:
         """Say that the start is complete."""

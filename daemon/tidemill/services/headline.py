@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from tidemill.clock import Clock
-from tidemill.core.admission import Lineup
-from tidemill.services.catalogue import Catalogue
-from tidemill.services.scheduler import Scheduler
-from tidemill.services.status import Status
-from tidemill.services.worker import Worker
+from tidemill.services.house import House
 
 NAMED = 3  # running runs that are named
 LONGEST_PROBLEM = 160  # characters: what is wrong stands first, and must leave room for the rest
@@ -21,26 +15,14 @@ LONGEST_PROBLEM = 160  # characters: what is wrong stands first, and must leave 
 class Headline:
     """Looks at the services and says it: for systemd's STATUS=, which ``systemctl status`` shows."""
 
-    def __init__(
-        self,
-        *,
-        status: Status,
-        workers: Mapping[str, Worker],
-        lineup: Lineup,
-        scheduler: Scheduler,
-        catalogue: Catalogue,
-        clock: Clock,
-    ) -> None:
-        self._status = status
-        self._workers = workers
-        self._lineup = lineup
-        self._scheduler = scheduler
-        self._catalogue = catalogue
-        self._clock = clock
+    def __init__(self, house: House) -> None:
+        self._house = house
+        self._status = house.status
+        self._lineup = house.dispatcher.lineup
 
     def line(self) -> str:
         """Return the line. It holds no duration that would make it another one a second later."""
-        now = self._clock.now()
+        now = self._house.clock.now()
         parts = [self._problems(), self._running(), self._waiting()]
         if not self._status.stopping:
             parts += [self._next(now), self._reload(now)]
@@ -61,7 +43,7 @@ class Headline:
         return part is not None and bool(part()["draining"])
 
     def _running(self) -> str:
-        runs = [live.run for worker in self._workers.values() for live in worker.live.values()]
+        runs = [live.run for worker in self._house.workers.values() for live in worker.live.values()]
         if not runs:
             return "nothing runs"
         runs.sort(key=lambda run: run.state.timestamp)
@@ -79,12 +61,12 @@ class Headline:
     def _next(self, now: datetime) -> str:
         fires = (
             (due, entry.deployment.name)
-            for entry in self._scheduler.entries.values()
+            for entry in self._house.scheduler.entries.values()
             if (due := next((each for each in entry.ahead if each > now), None)) is not None
         )
         first = min(fires, default=None)
         if first is None:
-            return "" if self._scheduler.entries else "nothing is scheduled"
+            return "" if self._house.scheduler.entries else "nothing is scheduled"
         return f"next: {first[1]} {self._when(first[0], now)}"
 
     def _reload(self, now: datetime) -> str:
@@ -96,7 +78,7 @@ class Headline:
         return f"{words} {self._when(datetime.fromisoformat(told['at']), now)}"
 
     def _when(self, at: datetime, now: datetime) -> str:
-        zone = ZoneInfo(self._catalogue.settings.daemon.timezone)
+        zone = ZoneInfo(self._house.catalogue.settings.daemon.timezone)
         local, today = at.astimezone(zone), now.astimezone(zone).date()
         if local.date() == today:
             return f"at {local:%H:%M:%S}"
