@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from tidemill.config import init_text, keys, load
+from tidemill.config import init_text, keys, load, pool_keys
 from tidemill.config.automation_keys import AUTOMATION
 from tidemill.config.block_keys import BLOCKS
 from tidemill.config.keys import Key
@@ -45,9 +45,9 @@ TABLES: dict[str, keys.Keys] = {
     "notify.hook": NOTIFY[ChannelType.WEBHOOK],
     "notify.chat": NOTIFY[ChannelType.APPRISE],
     "work_queues.energy_usage": keys.WORK_QUEUE,
-    "work_pools.default": keys.INLINE_POOL,
-    "work_pools.process": keys.PROCESS_POOL,
-    "work_pools.cluster": keys.DASK_POOL,
+    "work_pools.default": pool_keys.INLINE_POOL,
+    "work_pools.process": pool_keys.PROCESS_POOL,
+    "work_pools.cluster": pool_keys.DASK_POOL,
 }
 KEYS = [(table, key) for table, found in TABLES.items() for key in found.values()]
 
@@ -119,7 +119,7 @@ DEFAULTS: list[tuple[keys.Keys, type[msgspec.Struct]]] = [
     (keys.SCHEDULE, Schedule),
     (keys.WORK_QUEUE, WorkQueue),
     (keys.CONCURRENCY_LIMIT, SlotLimit),
-    (keys.WORK_POOL, WorkPool),
+    (pool_keys.WORK_POOL, WorkPool),
     (AUTOMATION, Automation),
 ]
 

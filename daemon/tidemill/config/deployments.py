@@ -37,7 +37,7 @@ _RETRY: Mapping[str, str] = {
     "retry_jitter": "jitter",
     "retry_after_max": "cap",
 }
-_DEFAULTS_OF_DAEMON = ("catch_up", "catch_up_window", "late_after")
+_DEFAULTS_OF_DAEMON = ("catch_up", "catch_up_window", "late_after", "mode")
 
 
 class Read(NamedTuple):

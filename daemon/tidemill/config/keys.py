@@ -9,11 +9,11 @@ from collections.abc import Mapping
 
 import msgspec
 
-from tidemill.config import dask_kinds, kinds, notify_kinds
+from tidemill.config import kinds, notify_kinds
 from tidemill.config.kinds import Kind
 from tidemill.config.settings import LogFormat, LogLevel
 from tidemill.core.builtins import SHORT_FORMS
-from tidemill.core.deployments import CatchUp, CollisionStrategy, OnCrash, PoolType
+from tidemill.core.deployments import CatchUp, CollisionStrategy, Mode, OnCrash
 
 
 class Key(msgspec.Struct, frozen=True, kw_only=True):
@@ -31,13 +31,14 @@ class Key(msgspec.Struct, frozen=True, kw_only=True):
 Keys = Mapping[str, Key]
 
 
-def _keys(*keys: Key) -> Keys:
+def keys_of(*keys: Key) -> Keys:
+    """Return keys by their names."""
     return {key.name: key for key in keys}
 
 
 _MANY = 1_000_000
 
-DAEMON = _keys(
+DAEMON = keys_of(
     Key(
         name="timezone",
         kind=kinds.zone(),
@@ -98,6 +99,12 @@ DAEMON = _keys(
         help="how long a due run may wait before it is called Late; where a deployment is silent",
     ),
     Key(
+        name="mode",
+        kind=kinds.choice(Mode),
+        default='"run"',
+        help="shadow: record what would run, and run nothing; where a deployment is silent",
+    ),
+    Key(
         name="ping",
         kind=notify_kinds.ping(),
         example='"https://hc-ping.com/…"',
@@ -113,7 +120,7 @@ DAEMON = _keys(
     ),
 )
 
-API = _keys(
+API = keys_of(
     Key(
         name="listen",
         kind=kinds.addresses(),
@@ -134,7 +141,7 @@ API = _keys(
     ),
 )
 
-RETENTION = _keys(
+RETENTION = keys_of(
     Key(
         name="keep",
         kind=kinds.duration(no_limit=True),
@@ -172,7 +179,7 @@ RETENTION = _keys(
     ),
 )
 
-LOG = _keys(
+LOG = keys_of(
     Key(
         name="format",
         kind=kinds.choice(LogFormat),
@@ -196,7 +203,7 @@ LOG = _keys(
     ),
 )
 
-SCHEDULE = _keys(
+SCHEDULE = keys_of(
     Key(
         name="cron",
         kind=kinds.text('write five fields: "0 9 * * mon-fri"'),
@@ -256,7 +263,7 @@ LIMITS: Mapping[str, str] = {
     "open_files": "open_files",
     "processes": "processes",
 }
-PROCESS = _keys(
+PROCESS = keys_of(
     Key(
         name="python",
         kind=kinds.path("/srv/etl/.venv/bin/python"),
@@ -299,7 +306,7 @@ PROCESS = _keys(
     ),
 )
 
-DEPLOYMENT = _keys(
+DEPLOYMENT = keys_of(
     Key(
         name="flow",
         kind=kinds.text('write "reports.py:daily", "package.module:flow", "http_request" or "shell"'),
@@ -411,6 +418,7 @@ DEPLOYMENT = _keys(
         unit="duration",
         help="absent: [daemon] late_after",
     ),
+    Key(name="mode", kind=kinds.choice(Mode), default='"run"', help="absent: [daemon] mode"),
     Key(
         name="notify",
         kind=notify_kinds.channels(),
@@ -427,7 +435,7 @@ DEPLOYMENT = _keys(
     *PROCESS.values(),
 )
 
-WORK_QUEUE = _keys(
+WORK_QUEUE = keys_of(
     Key(
         name="work_pool",
         kind=kinds.name(),
@@ -446,120 +454,7 @@ WORK_QUEUE = _keys(
     Key(name="description", kind=kinds.text(empty=True), example='"What it is for"', help="for people"),
 )
 
-
-_POOL = (
-    Key(
-        name="concurrency_limit",
-        kind=kinds.whole(1, 100_000),
-        default="100",
-        unit="runs at a time",
-        help="of all its queues together",
-    ),
-    Key(name="paused", kind=kinds.flag(), default="false", help="true: nothing starts in it"),
-    Key(name="description", kind=kinds.text(empty=True), example='"What it is for"', help="for people"),
-)
-_GRACE = Key(
-    name="grace",
-    kind=kinds.duration(zero=True),
-    example='"15s"',
-    unit="duration",
-    help="process and dask pools: how long a run that is told to end may take; absent: half of [daemon] grace_period",
-)
-INLINE_POOL = _keys(
-    Key(
-        name="type",
-        kind=kinds.choice(PoolType),
-        default='"inline"',
-        help="inline: in the daemon's own event loop, plain functions in threads",
-    ),
-    *_POOL,
-    Key(
-        name="threads",
-        kind=kinds.whole(1, 1000),
-        default="40",
-        unit="threads",
-        help="inline pools: for flows that are plain functions",
-    ),
-)
-PROCESS_POOL = _keys(
-    Key(
-        name="type",
-        kind=kinds.choice(PoolType),
-        example='"process"',
-        help="process: every run in a child process of its own, apart from the daemon",
-    ),
-    *_POOL,
-    *PROCESS.values(),
-    Key(
-        name="preload",
-        kind=kinds.texts('write module names: ["pandas"]', unique=True),
-        default="[]",
-        help="process pools: modules imported once, before any run, that all runs find imported",
-    ),
-    Key(
-        name="env",
-        kind=kinds.environment(),
-        default="{}",
-        help="process pools: environment variables of its runs, beside PATH, HOME, LANG, TZ and USER; no secrets",
-    ),
-    Key(
-        name="spares",
-        kind=kinds.whole(0, 100),
-        default="2",
-        unit="processes",
-        help="process pools: children that wait ready, so that a run starts sooner",
-    ),
-    _GRACE,
-)
-DASK_POOL = _keys(
-    Key(
-        name="type",
-        kind=kinds.choice(PoolType),
-        example='"dask"',
-        help='dask: on the workers of a Dask cluster that is there already; needs: pip install "tidemill[dask]"',
-    ),
-    *_POOL,
-    Key(
-        name="address",
-        kind=dask_kinds.scheduler(),
-        example='"tcp://10.0.0.5:8786"',
-        help="dask pools: the scheduler's",
-    ),
-    Key(
-        name="workers",
-        kind=kinds.texts('write names or addresses of workers: ["big-one"]', unique=True),
-        default="[]",
-        help="dask pools: names or addresses of the workers that may be used; empty: all",
-    ),
-    Key(
-        name="resources",
-        kind=dask_kinds.resources(),
-        default="{}",
-        help="dask pools: what a run needs of the resources that workers were started with: { GPU = 1 }",
-    ),
-    Key(
-        name="tls",
-        kind=dask_kinds.certificates(),
-        default="{}",
-        help="dask pools: paths of ca, cert and key, where the scheduler's address begins with tls://",
-    ),
-    Key(
-        name="lease",
-        kind=kinds.duration(),
-        default='"10m"',
-        unit="duration",
-        help="dask pools: how long the scheduler may be out of reach before its runs count as crashed",
-    ),
-    _GRACE,
-)
-WORK_POOL = {**PROCESS_POOL, **DASK_POOL, **INLINE_POOL}
-POOLS: Mapping[PoolType, Keys] = {
-    PoolType.INLINE: INLINE_POOL,
-    PoolType.PROCESS: PROCESS_POOL,
-    PoolType.DASK: DASK_POOL,
-}
-
-CONCURRENCY_LIMIT = _keys(
+CONCURRENCY_LIMIT = keys_of(
     Key(
         name="limit",
         kind=kinds.whole(1, _MANY),

@@ -10,8 +10,9 @@ from typing import Any
 import msgspec
 
 from tidemill.config.faults import Faults, show
-from tidemill.config.keys import INTERPRETER, LIMITS, POOLS, WORK_POOL
+from tidemill.config.keys import INTERPRETER, LIMITS
 from tidemill.config.keys import PROCESS as PROCESS_KEYS
+from tidemill.config.pool_keys import POOLS, WORK_POOL
 from tidemill.config.tables import Entry, read_keys
 from tidemill.core.deployments import Deployment, FlowKind, Limits, PoolType, WorkPool
 

@@ -14,6 +14,7 @@ from tidemill.config.automation_keys import ACTIONS, AUTOMATION, CONDITIONS, THE
 from tidemill.config.block_keys import BLOCKS
 from tidemill.config.keys import Key, Keys
 from tidemill.config.notify_keys import CHANNEL, NOTIFY
+from tidemill.config.pool_keys import POOLS
 from tidemill.core.builtins import SHORT_FORMS
 
 _HEAD = """\
@@ -84,7 +85,7 @@ SECTIONS: Sequence[Section] = (
     *_several(
         "work_pools",
         "Where runs execute. `default` (inline) and `process` are there without a table.",
-        {str(kind): table for kind, table in keys.POOLS.items()},
+        {str(kind): table for kind, table in POOLS.items()},
     ),
     Section(
         "[concurrency_limits.NAME]",

@@ -14,7 +14,7 @@ import msgspec
 from tidemill.core.automations import Automation
 from tidemill.core.blocks import Block
 from tidemill.core.channels import Channel
-from tidemill.core.deployments import CatchUp, Deployment, Ping, WorkPool, WorkQueue
+from tidemill.core.deployments import CatchUp, Deployment, Mode, Ping, WorkPool, WorkQueue
 from tidemill.core.slots import SlotLimit
 
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
@@ -46,6 +46,7 @@ class DaemonSettings(msgspec.Struct, frozen=True, kw_only=True):
     catch_up: CatchUp = CatchUp.LATEST
     catch_up_window: timedelta = timedelta(days=1)
     late_after: timedelta = timedelta(seconds=15)
+    mode: Mode = Mode.RUN
     ping: Ping | None = None  # who is told outside that the daemon is well
     ping_interval: timedelta = timedelta(minutes=1)
 

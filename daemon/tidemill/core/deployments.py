@@ -43,6 +43,11 @@ class OnCrash(enum.StrEnum):
     RETRY = "retry"
 
 
+class Mode(enum.StrEnum):
+    RUN = "run"
+    SHADOW = "shadow"  # what would run is recorded, and nothing runs
+
+
 class SecretRef(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
     """Where a secret is, never what it is. Exactly one of the three is set."""
 
@@ -96,6 +101,7 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
     catch_up_window: timedelta = timedelta(days=1)
     on_crash: OnCrash = OnCrash.FAIL
     late_after: timedelta = timedelta(seconds=15)
+    mode: Mode = Mode.RUN
     version: str | None = None
     python: str | None = None  # process pools: the interpreter's path; None: tidemill's own
     limits: Limits = Limits()  # process pools: the pool's, where the deployment names none

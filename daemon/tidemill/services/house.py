@@ -17,7 +17,7 @@ import msgspec
 
 from tidemill.clock import SLICE_S, Clock
 from tidemill.config.settings import Settings
-from tidemill.core.deployments import Deployment, WorkPool
+from tidemill.core.deployments import Deployment, Mode, WorkPool
 from tidemill.core.ports import Runner
 from tidemill.core.runs import FlowRun
 from tidemill.core.states import StateType
@@ -184,6 +184,9 @@ class House:
             unfit=lambda: self.status.unfit,
         )
         self.status.parts["drain"] = self.draining.document
+        self.status.parts["shadow"] = lambda: sorted(
+            each.name for each in catalogue.deployments.values() if each.mode is Mode.SHADOW
+        )
         self.status.parts["backfills"] = self.backfills.documents
         self.control = Control(
             orchestrator=self.orchestrator,

@@ -15,13 +15,14 @@ from typing import Any, Protocol
 import msgspec
 
 from tidemill.clock import Clock
-from tidemill.core.deployments import Deployment, FlowKind, FlowRef, Limits, WorkPool
+from tidemill.core.deployments import Deployment, FlowKind, FlowRef, Limits, Mode, WorkPool
 from tidemill.core.ports import Cancellation, Detached, Job, Outcome, Recorder, RemoteRunner, Runner
 from tidemill.core.runs import FlowRun
 from tidemill.core.states import StateType
+from tidemill.errors import NotFoundError, StoreUnavailableError, TransitionError
 from tidemill.services.catalogue import Catalogue
 from tidemill.services.dispatcher import Dispatcher
-from tidemill.services.orchestrator import Orchestrator
+from tidemill.services.orchestrator import HEAL_S, Orchestrator
 from tidemill.services.wake import Pulse
 
 logger = logging.getLogger("tidemill.worker")
@@ -202,12 +203,32 @@ class Worker:
 
     async def carry(self, taken: FlowRun, runner: Runner) -> Job | None:
         """Start, run and conclude one attempt; return its job where its code was left behind and still runs."""
+        if await self._shadowed(taken):
+            return None
         owner = owner_elsewhere(self.pool) if isinstance(runner, RemoteRunner) else None
         run = await self._orchestrator.begin(taken, owner=owner)
         if run is None:
             await self._dispatcher.put_back(taken)
             return None
         return await self._see_through(run, self._recorder(run), runner)
+
+    async def _shadowed(self, taken: FlowRun) -> bool:
+        """Record a run that would have started where its deployment is in shadow mode; say whether it is."""
+        deployment = self._catalogue.deployments.get(taken.deployment or "")
+        if deployment is None or deployment.mode is not Mode.SHADOW:
+            return False
+        message = f'would have started now, in work pool {taken.work_pool}; mode = "shadow": nothing runs'
+        while True:
+            try:
+                await self._orchestrator.change(taken, StateType.CANCELLED, "Shadow", message)
+            except StoreUnavailableError:
+                if self._orchestrator.stopping:
+                    return True
+                await self._clock.sleep(HEAL_S)
+                continue
+            except (TransitionError, NotFoundError):
+                pass  # somebody was faster: cancelled, or deleted
+            return True
 
     def adopt(self, run: FlowRun, recorder: RunRecorder) -> None:
         """Go on with an attempt that an earlier daemon began and that lives elsewhere; before :meth:`run`."""
