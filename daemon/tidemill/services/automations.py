@@ -175,7 +175,7 @@ class Automations:
             watch, fired = await self._store.read(partial(look_back, automation=automation, since=sinces[name]))
             # From here on it hears for itself; what it then hears twice has the same key.
             entry = self._entries[name] = Entry(automation, watch, fired)
-            if not self._catalogue.paused(KIND, name):
+            if not self._catalogue.paused(KIND, name) and name not in self._anew:  # it may be resumed right now
                 back = partial(missed, automation=automation, since=sinces[name], heard=self._heard_since)
                 for event in await self._store.read(back):
                     causes += [(name, cause) for cause in await self._judge(entry, event)]
