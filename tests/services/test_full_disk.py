@@ -10,6 +10,7 @@ from stage import NOON, World, began, minutes, names, play, runner, seconds, tak
 
 from tidemill.core.events import RunChanged
 from tidemill.errors import StoreUnavailableError
+from tidemill.services.headline import Headline
 from tidemill.services.house import STORE_PATIENCE_S
 from tidemill.testing import close_house
 
@@ -187,7 +188,7 @@ def test_a_second_signal_cuts_the_grace_short(tmp_path: Path) -> None:
         stopping = asyncio.create_task(house.stop(minutes(10), hurry))
         await world.wait(seconds(5))
         assert not stopping.done()
-        assert house.status.line().startswith("stopping")
+        assert Headline(house).line().startswith("stopping")
         hurry.set()
         assert await stopping == 1
         assert world.now == NOON + seconds(10)

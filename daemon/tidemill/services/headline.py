@@ -30,17 +30,13 @@ class Headline:
 
     def _problems(self) -> str:
         problems = self._status.problems()
-        words = "stopping" if self._status.stopping else "draining" if self._drains() else ""
+        words = "stopping" if self._status.stopping else "draining" if self._status.drains() else ""
         if not problems:
             return words
         first = " ".join(problems[0].split())
         first = first if len(first) <= LONGEST_PROBLEM else f"{first[:LONGEST_PROBLEM]} …"
         more = f" (and {len(problems) - 1} more)" if problems[1:] else ""
         return f"{words or 'degraded'}: {first}{more}"
-
-    def _drains(self) -> bool:
-        part = self._status.parts.get("drain")
-        return part is not None and bool(part()["draining"])
 
     def _running(self) -> str:
         runs = [live.run for worker in self._house.workers.values() for live in worker.live.values()]

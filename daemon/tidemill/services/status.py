@@ -88,22 +88,8 @@ class Status:
             found.append(f"{abandoned} runs were abandoned: their code did not stop and still holds its slots")
         return found
 
-    def line(self) -> str:
-        """Return one line for systemd: what runs, what waits, what is wrong."""
-        running = sum(len(worker.live) for worker in self._workers.values())
-        text = f"{running} running, {len(self._dispatcher.lineup)} waiting"
-        problems = self.problems()
-        if self.stopping:
-            return f"stopping: {text}"
-        if self._drains():
-            return f"draining: {text}"
-        return (
-            f"{text}; {problems[0]}" + (f" (and {len(problems) - 1} more)" if problems[1:] else "")
-            if problems
-            else text
-        )
-
-    def _drains(self) -> bool:
+    def drains(self) -> bool:
+        """Say whether nothing new starts because somebody has asked for it."""
         drain = self.parts.get("drain")
         return drain is not None and bool(drain()["draining"])
 
@@ -119,7 +105,7 @@ class Status:
         problems = self.problems()
         parts = {name: tell() for name, tell in self.parts.items()}
         state = "degraded" if problems else "ok"
-        if self._drains():
+        if self.drains():
             state = "draining"
         if self.stopping:
             state = "stopping"
