@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -147,6 +148,24 @@ def test_every_target_is_explained() -> None:
     declared = re.search(r"^\.PHONY: (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
     assert declared is not None
     assert set(declared[1].split()) - {"help"} == explained
+
+
+@pytest.mark.slow
+def test_a_wheel_holds_the_units_and_an_editable_one_leaves_them_where_they_are(tmp_path: Path) -> None:
+    """`tidemill systemd install` writes them, wherever tidemill was installed from."""
+    units = {
+        f"tidemill/systemd_units/{path.relative_to(ROOT / 'systemd')}" for path in ROOT.glob("systemd/**/*.service")
+    }
+    assert len(units) == 4
+    build = "import hatchling.build as b, sys; print(getattr(b, sys.argv[1])(sys.argv[2]))"
+    for kind, wanted in (("build_wheel", units), ("build_editable", set())):
+        done = subprocess.run(
+            [sys.executable, "-c", build, kind, str(tmp_path)], cwd=ROOT, capture_output=True, text=True, check=True
+        )
+        with zipfile.ZipFile(tmp_path / done.stdout.split()[-1]) as wheel:
+            names = set(wheel.namelist())
+        assert {name for name in names if name.endswith(".service")} == wanted
+        assert ("tidemill/daemon/__init__.py" in names) == bool(wanted)
 
 
 @pytest.mark.parametrize("script", [".ci/run", ".ci/find-python"])

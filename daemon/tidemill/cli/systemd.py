@@ -73,7 +73,7 @@ def install(session: Session) -> None:
         session.show({"units": written, "notes": plan.notes, "next": plan.next})
         return
     for unit, action in done:
-        print(f"{action} {unit.path}\n{unit.about}\n")
+        print(f"{action.capitalize()}: {unit.path}\n{unit.about}\n")
     for note in plan.notes:
         print(f"Note: {text.clean(note)}")
     print("\n".join(["Next:", *(f"  {command}" for command in plan.next)]))
@@ -375,7 +375,7 @@ def _write(unit: Unit) -> str:
     try:
         there = unit.path.read_text() if unit.path.exists() else None
         if there == unit.text:
-            return "Up to date:"
+            return "up to date"
         unit.path.parent.mkdir(parents=True, exist_ok=True)
         _put(unit.path, unit.text)
     except PermissionError as error:
@@ -383,7 +383,7 @@ def _write(unit: Unit) -> str:
             f"{unit.path} cannot be written: {error.strerror}; be root (sudo), look at it with --dry-run,"
             " or take a service of your own with --user"
         ) from error
-    return "Written:" if there is None else "Replaced:"
+    return "written" if there is None else "replaced"
 
 
 def _put(path: Path, content: str) -> None:
