@@ -37,7 +37,7 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
 def explain_standing(standing: Standing, words: Words) -> list[Finding]:
     """Return how a deployment stands, what matters most first; runs are named in ``facts["run"]``."""
     found = [*_kept_back(standing, words), *_runs(standing, words), *_skipped(standing, words)]
-    nothing_wrong = not found or found[0].kind in ("last", "running")
+    nothing_wrong = not found or found[0].kind in ("last", "never", "running")
     coming = _coming(standing, words)
     return [*coming, *found] if nothing_wrong and not standing.running else [*found, *coming]
 

@@ -40,8 +40,12 @@ class FireEvidence(msgspec.Struct, frozen=True, kw_only=True):
 def explain_instant(evidence: FireEvidence, words: Words) -> list[Finding]:
     """Return what there is to say of a stretch of time, the answer first; runs are named in ``facts["run"]``."""
     absent = _not_stated(evidence, words)
-    if absent is not None:
-        return [absent, *_others(evidence, words, set())]
+    if absent is not None and (evidence.compiled or absent.kind == "gone"):
+        # What would not have fired anyway says more than when it came into the configuration.
+        idle = [each for each in evidence.compiled if not (each.schedule.active and fires_in(each, evidence.asked))]
+        silent = [why_none(each, evidence.asked, words) for each in idle if absent.kind == "not-there-yet"]
+        own = [*silent, absent] if len(silent) == len(evidence.compiled) else [absent]
+        return [*own, *_others(evidence, words, set())]
     if not evidence.compiled:
         sentence = f"{evidence.name} has no schedule: its runs are made by hand."
         return [*_others(evidence, words, set()), Finding(kind="no-schedule", sentence=sentence)]
