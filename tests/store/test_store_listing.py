@@ -27,9 +27,9 @@ SEEDS = range(15)
 # How the store may be made to go about it: bounds so low that it walks, or so high that it looks at each.
 WAYS = [
     pytest.param({}, id="as-it-is"),
-    pytest.param({"FEW": 0, "LARGE": 1}, id="walking"),
-    pytest.param({"FEW": 0, "FEW_WALKS": 1, "MANY": 0}, id="walking-all"),
-    pytest.param({"FEW": 0, "DEEP": 3, "DISTINCT_NAMES": 2}, id="deep"),
+    pytest.param({"FEW": 0, "FEW_UNORDERED": 0, "LARGE": 1, "VERY_LARGE": 1}, id="walking"),
+    pytest.param({"FEW": 0, "FEW_UNORDERED": 0, "FEW_WALKS": 1, "MANY": 0, "VERY_LARGE": 1}, id="walking-all"),
+    pytest.param({"FEW": 0, "FEW_UNORDERED": 0, "DEEP": 3, "DISTINCT_NAMES": 2, "LARGE": 1}, id="deep"),
 ]
 
 

@@ -10,22 +10,26 @@ from __future__ import annotations
 import heapq
 import itertools
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import msgspec
 
 from tidemill.clock import to_us
 from tidemill.core.filters import MAX_LIMIT, RunFilter, RunSort
 from tidemill.core.runs import FlowRun
-from tidemill.core.states import StateType
+from tidemill.core.states import NAMES, TERMINAL, StateType
 from tidemill.store import history, runs
 from tidemill.store.ops import microseconds, rows, scalar
 from tidemill.store.statements import load
 
 _SQL = load("listing")
 FEW = 5_000  # runs that are looked at one by one rather than walked along
+FEW_UNORDERED = 20_000  # the same where the order wanted is not that of the expected start
 MANY = 200_000  # the same for counting, where something must be looked at anyway
-LARGE = 30_000  # runs of one state that are rather not counted one by one
+LARGE = 30_000  # runs of one state that are rather not counted one by one, where they are likely to be most of all
+VERY_LARGE = 120_000  # and where they are not
+ENDED = frozenset(history.NUMBER_OF[kind] for kind in TERMINAL)
+COMPLETED = history.NUMBER_OF[StateType.COMPLETED]
 FEW_WALKS = 64  # indexes walked side by side; with more routes than that, all runs are walked
 DEEP = 10_000  # from that offset on, side by side costs more than one walk along all runs
 DISTINCT_NAMES = 20_000  # looked through for a part of a name
@@ -35,6 +39,7 @@ EARLIEST, LATEST = -(2**62), 2**62
 
 Parameters = dict[str, object]
 _seqs = msgspec.json.Decoder(list[int])
+_texts = msgspec.json.Decoder(list[str])
 _pairs = msgspec.json.Decoder(list[tuple[int, int]])
 _states = msgspec.json.Decoder(list[tuple[int, str | None, int]])
 _looked = msgspec.json.Decoder(tuple[int, list[str | None]])
@@ -51,6 +56,7 @@ _CONDITIONS: Mapping[str, tuple[str, ...]] = {
     "start": ("start_from", "start_to"),
     "end": ("end_from", "end_to"),
 }
+_IN_ORDER = ({"types"}, {"routes"})
 _BY_EXPECTED = (RunSort.EXPECTED_START_TIME_DESC, RunSort.EXPECTED_START_TIME_ASC)
 
 
@@ -68,13 +74,13 @@ def count_by_state(connection: sqlite3.Connection, wanted: RunFilter) -> dict[tu
     if parameters is None:
         return {}
     given = _given(parameters)
-    if given <= {"types", "routes"}:
+    if given <= {"types", "routes", "state_names"}:
         counted = _count_along(connection, parameters)
     elif (fewest := _fewest(connection, parameters, MANY)) is not None:
         seqs = scalar(connection, _SQL[f"gather_{fewest}"], parameters | {"limit": -1, "offset": 0})
         counted = _states.decode(str(scalar(connection, _SQL["states_of"], {"seqs": seqs})))
     else:
-        counted = _count_types(connection, parameters, _types(parameters))
+        counted = _count_types(connection, parameters)
     return {
         (history.TYPE_OF[kind], name or history.PLAIN_NAME_OF[history.TYPE_OF[kind]]): count
         for kind, name, count in counted
@@ -182,13 +188,20 @@ def _types(parameters: Parameters) -> Sequence[int]:
 
 def _page(connection: sqlite3.Connection, wanted: RunFilter, parameters: Parameters) -> str:
     """Return the row numbers of a page as JSON."""
-    fewest = _fewest(connection, parameters, FEW)
+    given, by_expected = _given(parameters), wanted.sort in _BY_EXPECTED
+    along = _along(wanted, parameters) if by_expected else []
+    side_by_side = len(along) == 1 or (along and wanted.offset < DEEP)
+    # Whatever stands in such an index from there on fits, in order: nothing is quicker.
+    if side_by_side and given in _IN_ORDER:
+        return _side_by_side(connection, wanted, parameters, along)
+    # Along another order nobody knows how far away the first run is that fits.
+    fewest = _fewest(connection, parameters, FEW if by_expected else FEW_UNORDERED)
     if fewest is not None:
         return str(scalar(connection, _SQL[f"gather_{fewest}"], parameters))
-    if wanted.sort in _BY_EXPECTED:
-        along = _along(wanted, parameters)
-        if len(along) == 1 or (along and wanted.offset < DEEP):
-            return _side_by_side(connection, wanted, parameters, along)
+    if side_by_side:
+        return _side_by_side(connection, wanted, parameters, along)
+    if by_expected and not given and not _is_windowed(parameters) and wanted.offset >= DEEP:
+        return _deep(connection, wanted)
     pace = "walk" if _given(parameters) or wanted.sort not in _BY_EXPECTED else "skim"
     return str(scalar(connection, _SQL[f"{pace}_{wanted.sort}"], parameters))
 
@@ -232,54 +245,121 @@ def _side_by_side(
     down = wanted.sort is RunSort.EXPECTED_START_TIME_DESC
     limit, offset = min(wanted.limit, MAX_LIMIT), max(0, wanted.offset)
     given = _given(parameters)
-    each = parameters if len(along) == 1 else parameters | {"limit": offset + limit, "offset": 0}
-    walks = []
-    for kind, value in along:
+
+    def walk(kind: str, value: object, part: Parameters) -> list[tuple[int, int]]:
         pace = "skim" if given == {f"{kind}s"} and kind != "state_name" else "walk"
         statement = _SQL[f"{pace}_{kind}_{'desc' if down else 'asc'}"]
-        walks.append(_pairs.decode(str(scalar(connection, statement, each | {"along": value}))))
-    if len(walks) == 1:
-        return rows([seq for _, seq in walks[0]])
+        return _pairs.decode(str(scalar(connection, statement, parameters | {"along": value} | part)))
+
+    if len(along) == 1:
+        return rows([seq for _, seq in walk(*along[0], {})])
+    # Of many walks each gives a few: a first part of it, and all that may be wanted where that was not enough.
+    whole = offset + limit
+    part = min(whole, 2 * whole // len(along) + 10)
+    walks = [walk(kind, value, {"limit": part, "offset": 0}) for kind, value in along]
+    if part < whole:
+        last = _page_end(walks, whole, down=down)
+        for number, (kind, value) in enumerate(along):
+            found = walks[number]
+            if len(found) == part and (last is None or (found[-1] > last if down else found[-1] < last)):
+                walks[number] = walk(kind, value, {"limit": whole, "offset": 0})
     # One run may be met along its type and along its name.
     merged = dict.fromkeys(seq for _, seq in heapq.merge(*walks, reverse=down))
     return rows(list(itertools.islice(merged, offset, offset + limit)))
+
+
+def _page_end(walks: Sequence[Sequence[tuple[int, int]]], whole: int, *, down: bool) -> tuple[int, int] | None:
+    """Return the last that a page may show of what was found so far; None: so much was not found."""
+    distinct = dict.fromkeys(heapq.merge(*walks, reverse=down))
+    return next(itertools.islice(distinct, whole - 1, None), None)
+
+
+def _deep(connection: sqlite3.Connection, wanted: RunFilter) -> str:
+    """Return a page of all runs far from one end: it is nearer to the other one, or in the middle."""
+    total = _one(connection, "total", {})
+    limit = min(wanted.limit, MAX_LIMIT, max(0, total - wanted.offset))
+    down = wanted.sort is RunSort.EXPECTED_START_TIME_DESC
+    span: Parameters = {"expected_from": EARLIEST, "expected_to": LATEST, "limit": limit}
+    if wanted.offset <= total // 2:
+        return str(scalar(connection, _SQL[f"skim_{wanted.sort}"], span | {"offset": wanted.offset}))
+    other = RunSort.EXPECTED_START_TIME_ASC if down else RunSort.EXPECTED_START_TIME_DESC
+    found = scalar(connection, _SQL[f"skim_{other}"], span | {"offset": total - wanted.offset - limit})
+    return rows(_seqs.decode(str(found))[::-1])
 
 
 # -- counts ----------------------------------------------------------------------------------------------------------
 
 
 def _count_along(connection: sqlite3.Connection, parameters: Parameters) -> list[tuple[int, str | None, int]]:
-    """Count where only types, routes and the expected start are asked for.
+    """Count where only types, names of states, routes and the expected start are asked for.
 
-    Most of a long history is of one state. That one is not counted but is what the others leave of all, which an index
-    without states tells faster.
+    The few that go by another name than their type's are counted name by name, the others are what they leave of their
+    type. Most of a long history is of one type. That one is not counted but is what the others leave of all, which an
+    index without states tells faster.
     """
-    wanted = _types(parameters)
-    large = [
-        kind for kind in wanted if _counted(connection, "types", parameters | {"types": rows([kind])}, LARGE) == LARGE
-    ]
-    if len(large) != 1:
-        return _count_types(connection, parameters, wanted)
-    (largest,) = large
-    every = parameters | {"types": None}
-    counted = _count_types(connection, every, [kind for kind in _types(every) if kind != largest])
-    way = "total_routes" if parameters["routes"] is not None else "total_expected" if _is_windowed(every) else "total"
-    total: int = connection.execute(_SQL[way], every).fetchone()[0]
-    named = [each for each in _named(connection, every) if each[0] == largest]
-    plain = total - sum(count for _, _, count in counted) - sum(count for _, _, count in named)
-    counted = [each for each in counted if each[0] in wanted] + named
-    return [*counted, (largest, None, plain)] if plain else counted
+    every = parameters | {"types": None, "plain_types": None, "state_names": None}
+    wanted, names = _types(parameters), _wanted_names(parameters)
+    plain = [kind for kind in wanted if names is None or history.PLAIN_NAME_OF[history.TYPE_OF[kind]] in names]
+    largest = _largest(connection, every, plain)
+    kinds = plain if largest is None else _types(every)
+    named = _named_of(connection, every, {*kinds, *wanted})
+    of_type = {kind: _count_type(connection, every, kind) for kind in kinds if kind != largest}
+    if largest is not None:
+        of_type[largest] = _total(connection, every) - sum(of_type.values())
+    for kind, _, count in named:
+        if kind in of_type:
+            of_type[kind] -= count
+    counted = [each for each in named if each[0] in wanted and (names is None or each[1] in names)]
+    return [*counted, *((kind, None, of_type[kind]) for kind in plain if of_type[kind])]
 
 
-def _count_types(
-    connection: sqlite3.Connection, parameters: Parameters, kinds: Sequence[int]
-) -> list[tuple[int, str | None, int]]:
-    """Count by the indexes of states: all of a type, less those that do not go by its plain name."""
-    given = _given(parameters) - {"types"}
-    statement = "skim_count" if not given else "skim_count_routes" if given == {"routes"} else "count_along"
-    plain: dict[int, int] = {}
-    for kind in kinds:
-        plain[kind] = connection.execute(_SQL[statement], parameters | {"along": kind}).fetchone()[0]
+def _wanted_names(parameters: Parameters) -> set[str] | None:
+    given = parameters["state_names"]
+    return None if given is None else set(_texts.decode(str(given)))
+
+
+def _largest(connection: sqlite3.Connection, parameters: Parameters, wanted: Sequence[int]) -> int | None:
+    """Return the wanted type that most runs are of, as far as is worth finding out; None: none of them is large."""
+    if COMPLETED in wanted and _has(connection, parameters, COMPLETED, LARGE):
+        return COMPLETED  # nearly always
+    kinds, bound = [kind for kind in wanted if _has(connection, parameters, kind, VERY_LARGE)], VERY_LARGE
+    while len(kinds) > 1:
+        bound *= 2
+        kinds = [kind for kind in kinds if _has(connection, parameters, kind, bound)]
+    return kinds[0] if kinds else None
+
+
+def _has(connection: sqlite3.Connection, parameters: Parameters, kind: int, bound: int) -> bool:
+    return _counted(connection, "types", parameters | {"types": rows([kind])}, bound) == bound
+
+
+def _count_type(connection: sqlite3.Connection, parameters: Parameters, kind: int) -> int:
+    """Return how many are of a type, along the index that knows the route, too."""
+    statement = "skim_count" if parameters["routes"] is None else "skim_count_routes"
+    found: int = connection.execute(_SQL[statement], parameters | {"along": kind}).fetchone()[0]
+    return found
+
+
+def _total(connection: sqlite3.Connection, parameters: Parameters) -> int:
+    """Return how many there are, whatever their state."""
+    if parameters["routes"] is None:
+        return _one(connection, "total_expected" if _is_windowed(parameters) else "total", parameters)
+    # Of many routes those are counted that are not asked for: one pool is often nearly all of a history.
+    others = str(scalar(connection, _SQL["other_routes"], parameters))
+    if len(_numbers(others)) > len(_numbers(parameters["routes"])):
+        return _one(connection, "total_routes", parameters)
+    every = parameters | {"routes": None}
+    return _total(connection, every) - _one(connection, "total_routes", parameters | {"routes": others})
+
+
+def _one(connection: sqlite3.Connection, statement: str, parameters: Parameters) -> int:
+    found: int = connection.execute(_SQL[statement], parameters).fetchone()[0]
+    return found
+
+
+def _count_types(connection: sqlite3.Connection, parameters: Parameters) -> list[tuple[int, str | None, int]]:
+    """Count by the indexes of states, looking at each run: all of a type, less those that go by another name."""
+    plain = {kind: _one(connection, "count_along", parameters | {"along": kind}) for kind in _types(parameters)}
     if not any(plain.values()):
         return []
     named = [each for each in _named(connection, parameters) if each[0] in plain]
@@ -288,5 +368,19 @@ def _count_types(
     return [*named, *((kind, None, count) for kind, count in plain.items() if count)]
 
 
+def _named_of(
+    connection: sqlite3.Connection, parameters: Parameters, kinds: Collection[int]
+) -> list[tuple[int, str | None, int]]:
+    """Count those of another name than their type's, of these types at least.
+
+    Code gives names to states that end a run. Those of runs that have not ended are known, and few.
+    """
+    if any(kind in ENDED for kind in kinds):
+        return _named(connection, parameters)
+    known = [name for kind in kinds for name in NAMES[history.TYPE_OF[kind]][1:]]
+    return _states.decode(str(scalar(connection, _SQL["skim_known_names"], parameters | {"known": rows(known)})))
+
+
 def _named(connection: sqlite3.Connection, parameters: Parameters) -> list[tuple[int, str | None, int]]:
-    return _states.decode(str(scalar(connection, _SQL["named_states"], parameters)))
+    statement = "named_states" if _given(parameters) - {"routes"} else "skim_named_states"
+    return _states.decode(str(scalar(connection, _SQL[statement], parameters)))

@@ -371,6 +371,28 @@ SELECT json_group_array(json_array(state_type, state_name, n)) FROM (
     GROUP BY run.state_type, run.state_name
 );
 
+-- The same where nothing is asked for but the route.
+-- name: skim_named_states
+SELECT json_group_array(json_array(state_type, state_name, n)) FROM (
+    SELECT run.state_type, run.state_name, count(*) AS n FROM run INDEXED BY run_state_name
+    WHERE run.state_name IS NOT NULL AND {expected}
+        AND (:routes IS NULL OR run.route IN (SELECT value FROM json_each(:routes)))
+    GROUP BY run.state_type, run.state_name
+);
+
+-- The same of names that are known.
+-- name: skim_known_names
+SELECT json_group_array(json_array(state_type, state_name, n)) FROM (
+    SELECT run.state_type, run.state_name, count(*) AS n
+    FROM json_each(:known) AS e CROSS JOIN run INDEXED BY run_state_name ON run.state_name = e.value AND {expected}
+    WHERE :routes IS NULL OR run.route IN (SELECT value FROM json_each(:routes))
+    GROUP BY run.state_type, run.state_name
+);
+
+-- Numbers of the routes that are not asked for.
+-- name: other_routes
+SELECT json_group_array(number) FROM route WHERE number NOT IN (SELECT value FROM json_each(:routes));
+
 -- How many runs there are: all, in a stretch of time, on routes.
 -- name: total
 SELECT count(*) FROM run;
