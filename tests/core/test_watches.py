@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 
+import msgspec
 import pytest
 
 from tidemill.core.automations import (
@@ -24,7 +25,7 @@ from tidemill.core.automations import (
 )
 from tidemill.core.events import ArtifactStored, RunChanged, RunDeleted
 from tidemill.core.runs import Artifact, FlowRun
-from tidemill.core.states import State
+from tidemill.core.states import State, StateType
 from tidemill.core.streaks import Streak, StreakWatch
 from tidemill.core.watches import Watch, watch
 
@@ -245,6 +246,14 @@ def test_every_success_winds_it_up_and_no_failure_does() -> None:
     assert watch.next_at() == at(80)
     watch.hear(changed("Completed", of="b", when=30))
     assert watch.next_at() == at(80)
+
+
+def test_in_shadow_mode_nothing_is_missing() -> None:
+    watch = watching(silence())
+    made = changed("Cancelled", when=10)
+    shadow = State(type=StateType.CANCELLED, name="Shadow", timestamp=at(10))
+    watch.hear(RunChanged(msgspec.structs.replace(made.run, state=shadow), (shadow,), None))
+    assert watch.next_at() == at(70)
 
 
 def test_an_older_success_heard_late_does_not_turn_it_back() -> None:

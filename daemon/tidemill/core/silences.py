@@ -12,6 +12,9 @@ from tidemill.core.causes import utc
 from tidemill.core.events import Event, RunChanged
 from tidemill.durations import format_duration
 
+# In shadow mode nothing runs, and so nothing is missing that would have run.
+SHADOW = "Shadow"
+
 
 class _Silence(msgspec.Struct):
     """How long nothing good was seen of one deployment."""
@@ -42,7 +45,8 @@ class SilenceWatch:
     def hear(self, event: Event) -> Iterable[Cause]:
         if isinstance(event, RunChanged) and event.run.deployment in self._silences:
             state, silence = event.run.state, self._silences[event.run.deployment]
-            if means(self._meant, state) and (state.timestamp > silence.began or not silence.ever):
+            seen = means(self._meant, state) or state.name == SHADOW
+            if seen and (state.timestamp > silence.began or not silence.ever):
                 self._silences[event.run.deployment] = _Silence(state.timestamp, True)
                 if silence.told is not None:
                     return [self._ended(event.run.deployment, state.timestamp)]

@@ -23,6 +23,7 @@ from tidemill.core.automations import (
 from tidemill.core.events import ArtifactStored, Event, RunChanged
 from tidemill.core.filters import MAX_LIMIT, RunFilter, RunSort
 from tidemill.core.runs import FlowRun
+from tidemill.core.silences import SHADOW
 from tidemill.core.states import TERMINAL, StateType
 from tidemill.core.streaks import Streak, StreakWatch
 from tidemill.core.watches import Watch, watch
@@ -48,7 +49,7 @@ def look_back(connection: sqlite3.Connection, automation: Automation, since: dat
     last: dict[str, datetime] = {}
     if isinstance(automation.when, NoneWithin):
         for name in automation.when.deployments:
-            seen = _last(connection, name, automation.when.states)
+            seen = _last(connection, name, (*automation.when.states, SHADOW))
             if seen is not None:
                 last[name] = seen.state.timestamp
     fired = automations.times(connection, automation.name, automation.max_fires)
