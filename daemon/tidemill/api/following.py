@@ -160,6 +160,7 @@ class Following:
         self._scope = wanted.scope
         self._told: dict[tuple[int, int], None] = {}  # the states told last
         self._at = wanted.cursor.at if wanted.cursor else 0
+        self._first: int | None = None  # when the first line was that was told: none before it is wanted
         self._reading: Timeline
 
     async def messages(self, ending: Ending) -> AsyncGenerator[bytes, None]:
@@ -210,9 +211,13 @@ class Following:
             reading = reading.timeline()
         while not reading.done:
             lines = await store.read(reading.page)
+            if self._first is None and lines:
+                self._first = lines[0].at
             self._remember(lines)
             self._reading = reading
             yield self._encoded(lines) if lines else b":\n\n"
+        if self._first is None:
+            self._first = to_us(self._control.clock.now())
 
     async def _run_ended(self) -> bool:
         """Say whether the one run that is followed has ended."""
@@ -248,7 +253,7 @@ class Following:
         return [line for source in self._reading.numbered for line in source.newer(connection)]
 
     def _states_lately(self, connection: sqlite3.Connection) -> list[Line]:
-        since = max(self._scope.since, self._at - LOST_US)
+        since = max(self._scope.since, self._at - LOST_US, self._first or BEGINNING)
         states = States(replace(self._scope, since=since, until=END))
         while states.covered < END:
             states.fill(connection)
