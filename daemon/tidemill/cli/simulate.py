@@ -215,7 +215,7 @@ def _near(pattern: str, names: Sequence[str]) -> str:
 
 def _notes(session: Session, loaded: Loaded, lengths: Lengths, history: _History, simulated: Simulated) -> list[str]:
     """Return what is to be known of the simulation itself."""
-    from tidemill.core.deployments import FlowKind
+    from tidemill.core.deployments import FlowKind, Mode
     from tidemill.core.lengths import GUESS
     from tidemill.durations import format_duration
 
@@ -238,11 +238,14 @@ def _notes(session: Session, loaded: Loaded, lengths: Lengths, history: _History
         )
     paused = [name for name, each in deployments.items() if each.paused]
     by_hand = [name for name, each in deployments.items() if not each.paused and not each.schedules]
+    shadows = [name for name, each in deployments.items() if each.mode is Mode.SHADOW]
     coded = [name for name, each in deployments.items() if each.flow.kind is not FlowKind.BUILTIN and name in ran]
     if paused:
         notes.append(f"paused, so without runs: {_names(paused)}")
     if by_hand:
         notes.append(f"without a schedule, so without runs: {_names(by_hand)}")
+    if shadows:
+        notes.append(f"in shadow mode, and simulated as if they ran: {_names(shadows)}")
     if coded:
         notes.append(
             f"{_count(coded)} ran Python flows, whose code was not looked at: retries, timeouts and limits that stand "

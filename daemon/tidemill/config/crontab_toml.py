@@ -119,8 +119,8 @@ def _refusal(line: CronLine, user: str | None, runs_as: str | None) -> str | Non
         except ScheduleError as error:
             return f"CRON_TZ = {error.problem}; {error.remedy}"
     if runs_as not in (None, ROOT, user) and user is not None:
-        other = "" if user == ROOT else f", or with --as {user} for one of {user}"
-        return f"it runs as {user}, whom a daemon of {runs_as} cannot become: import it with --as root for one of root{other}"
+        remedy = "--as root" if user == ROOT else f"--as root, or with --as {user}"
+        return f"it runs as {user}, whom a daemon of {runs_as} cannot become; import it with {remedy}"
     return None
 
 

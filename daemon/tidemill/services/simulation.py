@@ -21,6 +21,7 @@ from msgspec.structs import replace
 from tidemill.clock import MICROSECOND
 from tidemill.config import Loaded
 from tidemill.config.settings import Settings
+from tidemill.core.deployments import Mode
 from tidemill.core.events import Event, FiresSkipped, RunChanged
 from tidemill.core.lengths import Lengths
 from tidemill.core.ports import Job, Outcome
@@ -155,12 +156,14 @@ _OUTCOMES = {
 
 
 def in_seclusion(settings: Settings) -> Settings:
-    """Return settings by which nobody outside is told of anything."""
+    """Return settings by which nobody outside is told of anything. What is in shadow mode runs: this is a simulation."""
     return replace(
         settings,
         notify={},
         daemon=replace(settings.daemon, ping=None),
-        deployments={name: replace(each, notify=(), ping=None) for name, each in settings.deployments.items()},
+        deployments={
+            name: replace(each, notify=(), ping=None, mode=Mode.RUN) for name, each in settings.deployments.items()
+        },
     )
 
 
