@@ -205,7 +205,7 @@ class Worker:
         """Start, run and conclude one attempt; return its job where its code was left behind and still runs."""
         if await self._shadowed(taken):
             return None
-        owner = owner_elsewhere(self.pool) if isinstance(runner, RemoteRunner) else None
+        owner = owner_elsewhere(self.pool) if self._remote is not None else None
         run = await self._orchestrator.begin(taken, owner=owner)
         if run is None:
             await self._dispatcher.put_back(taken)
