@@ -21,6 +21,8 @@ from tidemill.api.server import Server
 from tidemill.clock import SystemClock
 from tidemill.config import ApiSettings, RetentionSettings
 from tidemill.core import transitions
+from tidemill.core.automations import Automation, InARow, NoneWithin, Of, Pause, Run, Tell
+from tidemill.core.automations import Kind as Pausable
 from tidemill.core.blocks import Block, BlockType
 from tidemill.core.deployments import Deployment, FlowKind, FlowRef, WorkPool, WorkQueue
 from tidemill.core.events import RunChanged, RunDeleted
@@ -33,7 +35,7 @@ from tidemill.core.slots import SlotLimit
 from tidemill.core.states import State, StateType
 from tidemill.core.why import Live
 from tidemill.errors import TidemillError, TransitionError
-from tidemill.ids import Ids
+from tidemill.ids import Ids, stable_id
 from tidemill.services.bus import EventBus
 from tidemill.services.metrics import METRICS
 from tidemill.services.orchestrator import Orchestrator
@@ -99,6 +101,22 @@ BLOCKS = (
 )
 
 
+AUTOMATIONS = (
+    Automation(
+        name="must-succeed",
+        when=NoneWithin(states=("Completed",), deployments=("bored-daily",), within=timedelta(hours=25)),
+        then=(Tell(channel="default"), Run(deployment=LONG)),
+        description="somebody has to look",
+    ),
+    Automation(
+        name="three_strikes",
+        when=InARow(count=3, of=Of(tags=("api",))),
+        then=(Pause(kind=Pausable.DEPLOYMENT, name="{deployment}"),),
+        paused=True,
+    ),
+)
+
+
 class WatchedBus(EventBus):
     """An event bus that tells when somebody listens or leaves."""
 
@@ -138,7 +156,10 @@ class Overriding:
         self._mill = mill
 
     async def set(self, kind: str, name: str, key: str, value: Any, *, by: str) -> None:
-        things = {"deployment": DEPLOYMENTS, "work_queue": QUEUES, "work_pool": POOLS}[kind]
+        kinds: dict[str, Sequence[Any]] = {
+            "deployment": DEPLOYMENTS, "work_queue": QUEUES, "work_pool": POOLS, "automation": AUTOMATIONS,
+        }  # fmt: skip
+        things = kinds[kind]
         (file_value,) = [getattr(each, key) for each in things if each.name == name]
         at = self._mill.clock.now()
         override = Override(kind=kind, name=name, key=key, value=value, file_value=file_value, by=by, at=at)
@@ -153,6 +174,31 @@ class Overriding:
         for each in held:
             await self._mill.store.write(CLEAR_OVERRIDE, (kind, name, each.key))
         return [each.key for each in held]
+
+
+class Automating:
+    """Automations that wait for ever."""
+
+    def __init__(self, mill: Mill) -> None:
+        self._mill = mill
+
+    def find(self, text: str) -> Automation:
+        (found,) = [
+            each
+            for each in AUTOMATIONS
+            if text in (each.name, stable_id(self._mill.instance_id, "automation", each.name))
+        ]
+        return found
+
+    async def set_paused(self, text: str, *, paused: bool, by: str) -> None:
+        await self._mill.overrides.set("automation", self.find(text).name, "paused", paused, by=by)
+
+    def standing(self, text: str) -> list[str]:
+        return [f"{self.find(text).name} waits"]
+
+    def test(self, text: str) -> dict[str, list[str]]:
+        told = [each.channel for each in self.find(text).then if isinstance(each, Tell)]
+        return {"told": told, "not_done": ["the rest"]}
 
 
 class Nothing:
@@ -217,6 +263,7 @@ class Mill:
         self.live_limits: list[dict[str, Any]] = []
         self.overrides = Overriding(self)
         self.draining = Drains()
+        self.automations = Automating(self)
         self.why = SimpleNamespace(live=Live)
         recorders = RecorderHouse(
             store=store,
@@ -326,6 +373,7 @@ class Mill:
             work_pools=POOLS,
             concurrency_limits=LIMITS,
             blocks=BLOCKS,
+            automations=AUTOMATIONS,
             at=self.clock.now(),
         )
         await self.store.write(SYNC_CATALOGUE, listing)
