@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -70,11 +71,20 @@ def test_a_missing_secret_is_a_fault_that_says_how_to_provide_it(
     ]
 
 
-def test_without_systemd_there_are_no_credentials(faults_of: Callable[..., list[str]]) -> None:
-    (fault,) = faults_of(HTTP + 'auth = { bearer = { credential = "x" } }')
+def test_a_service_without_credentials_is_a_fault(faults_of: Callable[..., list[str]]) -> None:
+    environ = {"TZ": "UTC", "SYSTEMD_EXEC_PID": str(os.getpid())}
+    (fault,) = faults_of(HTTP + 'auth = { bearer = { credential = "x" } }', environ)
     assert fault.endswith(
-        'credential "x": there is no $CREDENTIALS_DIRECTORY; add LoadCredential=x:/path/to/it to the unit'
+        'credential "x" is not to be had here: there is no $CREDENTIALS_DIRECTORY;'
+        " a service has one: add LoadCredential=x:/path/to/it to the unit"
     )
+
+
+@pytest.mark.parametrize("environ", [{}, {"SYSTEMD_EXEC_PID": "1"}], ids=["a shell", "a shell of a service"])
+def test_who_checks_a_service_s_file_has_no_credentials_and_is_warned(folder: Path, environ: dict[str, str]) -> None:
+    (folder / "tidemill.toml").write_text(HTTP + 'auth = { bearer = { credential = "x" } }\n')
+    loaded = load(folder / "tidemill.toml", environ={"TZ": "UTC"} | environ)
+    assert any('credential "x" is not to be had here' in str(warning) for warning in loaded.warnings)
 
 
 # Where a table is a reference: all of these are looked up, and found missing.

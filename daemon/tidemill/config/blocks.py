@@ -58,7 +58,7 @@ def read_block(name: str, entry: Entry, secrets: Secrets, faults: Faults) -> Blo
         try:
             resolve_secret(ref, secrets.environ, secrets.credentials_dir)
         except SecretError as error:
-            tell = faults.warn if secrets.lenient else faults.add
+            tell = faults.warn if secrets.forgives(ref) else faults.add
             tell(entry.document, (*entry.path, *at), error.problem, error.remedy)
     _warn_of_plain_secrets(entry, fields, faults)
     places = tuple(tuple(str(part) for part in at) for at, _ in references)

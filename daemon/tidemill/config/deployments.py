@@ -182,7 +182,7 @@ def _parameters(
         try:
             resolve_secret(ref, secrets.environ, secrets.credentials_dir)
         except SecretError as error:
-            tell = faults.warn if secrets.lenient else faults.add
+            tell = faults.warn if secrets.forgives(ref) else faults.add
             tell(entry.document, homes[str(at[0])] + at[1:], error.problem, error.remedy)
     for at in plain_secrets(flow.entrypoint, parameters):
         problem = "looks like a secret in plain text"

@@ -148,7 +148,7 @@ def take_secrets(
         try:
             resolve_secret(ref, secrets.environ, secrets.credentials_dir)
         except SecretError as error:
-            tell = faults.warn if secrets.lenient else faults.add
+            tell = faults.warn if secrets.forgives(ref) else faults.add
             tell(entry.document, (*entry.path, *at), error.problem, error.remedy)
     return {name: _revealed(value) if name in places else value for name, value in fields.items()}
 

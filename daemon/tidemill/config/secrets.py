@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
+from tidemill import systemd
 from tidemill.config.faults import Wrong, show
 from tidemill.config.positions import KeyPath
 from tidemill.core.builtins import BUILTIN_SECRETS
@@ -51,6 +52,14 @@ class Secrets(NamedTuple):
         folder = self.environ.get("CREDENTIALS_DIRECTORY")
         return Path(folder) if folder else None
 
+    def forgives(self, ref: SecretRef) -> bool:
+        """Say whether it is a warning, and no fault, that a secret is missing.
+
+        A credential is there for the service alone: a person who checks the file has none, and nothing is wrong.
+        """
+        elsewhere = self.credentials_dir is None and not systemd.under_systemd(self.environ)
+        return self.lenient or (ref.credential is not None and elsewhere)
+
 
 def resolve_secret(ref: SecretRef, environ: Mapping[str, str], credentials_dir: Path | None) -> str:
     """Return the secret's value, without the line end that editors put after it.
@@ -68,7 +77,8 @@ def resolve_secret(ref: SecretRef, environ: Mapping[str, str], credentials_dir: 
     if ref.credential is not None:
         load = f"add LoadCredential={ref.credential}:/path/to/it to the unit"
         if credentials_dir is None:
-            raise SecretError(f'credential "{ref.credential}": there is no $CREDENTIALS_DIRECTORY', load)
+            problem = f'credential "{ref.credential}" is not to be had here: there is no $CREDENTIALS_DIRECTORY'
+            raise SecretError(problem, f"a service has one: {load}")
         return _read(credentials_dir / ref.credential, f'credential "{ref.credential}"', load)
     path = Path(ref.file or "")
     return _read(path, f"secret file {path}", f"make it readable for the daemon's user alone: chmod 600 {path}")
