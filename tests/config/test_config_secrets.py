@@ -81,9 +81,10 @@ def test_a_service_without_credentials_is_a_fault(faults_of: Callable[..., list[
 
 
 @pytest.mark.parametrize("environ", [{}, {"SYSTEMD_EXEC_PID": "1"}], ids=["a shell", "a shell of a service"])
-def test_who_checks_a_service_s_file_has_no_credentials_and_is_warned(folder: Path, environ: dict[str, str]) -> None:
-    (folder / "tidemill.toml").write_text(HTTP + 'auth = { bearer = { credential = "x" } }\n')
-    loaded = load(folder / "tidemill.toml", environ={"TZ": "UTC"} | environ)
+def test_who_checks_a_service_s_file_has_no_credentials_and_is_warned(
+    load_text: Callable[..., Loaded], environ: dict[str, str]
+) -> None:
+    loaded = load_text(HTTP + 'auth = { bearer = { credential = "x" } }\n', {"TZ": "UTC"} | environ)
     assert any('credential "x" is not to be had here' in str(warning) for warning in loaded.warnings)
 
 
