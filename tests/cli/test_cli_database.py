@@ -73,7 +73,7 @@ def test_a_backup_beside_a_running_daemon_holds_what_it_has_done(shell: Shell, t
     shell.finish(1)
     out = shell.text("db", "backup", str(tmp_path / "copy.db"))
     assert f"{shell.database} is copied to {tmp_path}/copy.db" in out
-    assert "in it: 1 flow runs" in out
+    assert "in it: 1 flow run," in out
     shell.finish(2)  # the daemon goes on
     assert shell.json("db", "check", str(tmp_path / "copy.db"))["flow_runs"] == {"Completed": 1}
 
@@ -238,8 +238,25 @@ def test_while_the_daemon_is_down_the_configuration_says_what_goes(stopped: Shel
     config = tmp_path / "mill.toml"
     config.write_text('[retention]\nkeep = "36h"\n')
     assert stopped.json("db", "prune", "--dry-run", "--config", str(config))["would_delete"]["runs"] == 1
-    assert "Deleted 1 runs" in stopped.text("db", "prune", "--config", str(config))
+    assert "Deleted 1 run" in stopped.text("db", "prune", "--config", str(config))
     assert stopped.json("db", "check", "--full")["flow_runs"] == {"Completed": 1}
+
+
+def test_a_fault_elsewhere_in_the_file_does_not_keep_from_pruning_but_one_in_retention_does(
+    stopped: Shell, tmp_path: Path
+) -> None:
+    """A secret that only the daemon is given is missing wherever the command runs."""
+    config = tmp_path / "mill.toml"
+    config.write_text(
+        '[retention]\nkeep = "36h"\n[deployments.a]\nurl = "http://h/"\nauth = { bearer = { env = "NONE" } }\n'
+    )
+    assert stopped.json("db", "prune", "--dry-run", "--config", str(config))["would_delete"]["runs"] == 1
+    config.write_text('[retention]\nkeep = "soon"\n')
+    code, _, err = stopped.run("db", "prune", "--config", str(config))
+    assert (code, "mill.toml:2:8 retention.keep" in err) == (78, True)
+    config.write_text('[retention\nkeep = "36h"\n')
+    assert stopped.run("db", "prune", "--config", str(config))[0] == 78
+    assert stopped.json("db", "check")["flow_runs"] == {"Completed": 2}
 
 
 def test_pruning_without_a_daemon_takes_the_lock(stopped: Shell, tmp_path: Path) -> None:
@@ -296,6 +313,20 @@ def test_progress_says_nothing_in_a_pipe() -> None:
         told.share("copied", 1, 2)
         told.say("done", last=True)
     assert pipe.getvalue() == ""
+
+
+@pytest.mark.parametrize(
+    ("count", "plural", "words"),
+    [
+        (1, "runs", "1 run"),
+        (1, "lines of the daemon", "1 line of the daemon"),
+        (1, "skipped fires", "1 skipped fire"),
+        (0, "runs", "0 runs"),
+        (1200, "cached results", "1,200 cached results"),
+    ],
+)
+def test_one_is_no_plural(count: int, plural: str, words: str) -> None:
+    assert progress.counted(count, plural) == words
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from tidemill.api import places
 from tidemill.cli import stores, times
-from tidemill.cli.progress import Progress, size_text
+from tidemill.cli.progress import Progress, counted, size_text
 from tidemill.cli.session import Session
 from tidemill.errors import NotFoundError, TidemillError
 
@@ -96,7 +96,8 @@ def _told(facts: Facts) -> str:
     runs = sum(facts.flow_runs.values())
     alive = times.local(None if facts.last_alive is None else facts.last_alive.isoformat(), seconds=False)
     ended = "" if not alive else f", last alive {alive}"
-    return f"{runs:,} flow runs, {facts.rows.get('artifact', 0):,} artifacts; schema {facts.schema}{ended}"
+    artifacts = counted(facts.rows.get("artifact", 0), "artifacts")
+    return f"{counted(runs, 'flow runs')}, {artifacts}; schema {facts.schema}{ended}"
 
 
 def _brief(facts: Facts) -> dict[str, object]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tidemill.cli import stores, text, times
-from tidemill.cli.progress import Progress, size_text
+from tidemill.cli.progress import Progress, counted, size_text
 from tidemill.cli.session import Session
 from tidemill.errors import EXIT_CONFIG, EXIT_FAILED, EXIT_OK, NotFoundError
 
@@ -93,7 +93,7 @@ def _print(path: Path, damage: list[str], facts: Facts | None, broken: list[Brok
         return
     print("The file is whole" + ("." if full else " as far as a quick check sees; --full compares every index, too."))
     for each in broken:
-        print(f"Not so: {each.rule} ({each.count:,} times): {text.clean(', '.join(each.examples))}")
+        print(f"Not so: {each.rule} ({counted(each.count, 'times')}): {text.clean(', '.join(each.examples))}")
     if not broken:
         print("What it holds agrees with itself.")
     elif facts is not None:

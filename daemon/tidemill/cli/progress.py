@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable
 from types import TracebackType
@@ -52,6 +53,12 @@ class Progress:
         if self._told is not None:
             self._stream.write(_CLEAR)
             self._stream.flush()
+
+
+def counted(count: int, plural: str) -> str:
+    """Return a number with its noun: ``1 skipped fire``, ``1,200 lines of the daemon``."""
+    noun = re.sub(r"s\b", "", plural, count=1) if count == 1 else plural
+    return f"{count:,} {noun}"
 
 
 def size_text(size: int) -> str:
