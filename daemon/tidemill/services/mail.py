@@ -11,6 +11,8 @@ from email.message import EmailMessage
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from tidemill.core.channels import Channel, Encryption, UndeliveredError
 from tidemill.core.notices import Message
 
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 TRY_S = 45.0  # below the outbox's own limit, so that the reason is told
 CONNECT_S = 15.0
 SENDMAIL = ("/usr/sbin/sendmail", "/usr/lib/sendmail")
+LOCAL_PORT = 25
 _KEPT = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "TZ")
 
 
@@ -64,7 +67,7 @@ def _by_this_machine(channel: Channel, mail: EmailMessage, host: str, environ: M
     program = next((each for each in SENDMAIL if os.access(each, os.X_OK)), None) or shutil.which(
         "sendmail", path=environ.get("PATH")
     )
-    local = Channel(name=channel.name, type=channel.type, to=channel.to, sender=channel.sender, server="localhost")
+    local = replace(channel, server="localhost", port=LOCAL_PORT, encryption=Encryption.NONE)
     if program is not None and not _privileges_dropped():
         _by_program(program, channel, mail, environ)
         return
