@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from test_cli_live import Shell
 
 from edges import live
+from tidemill.cli.automations import summary
 from tidemill.core.automations import Cause, Fire, Run, Step, StepState, Tell
 from tidemill.store.automations import CARRY, FIRE
 
@@ -104,3 +106,22 @@ def test_a_daemon_that_is_down_is_read_and_not_changed(shell: Shell) -> None:
     code, _, err = shell.run("automation", "pause", "must-succeed")
     assert code == 3
     assert "changes need it" in err
+
+
+# How each automation does -> what status says.
+SUMMARIES: dict[str, tuple[list[dict[str, object]], str | None]] = {
+    "none": ([], None),
+    "nothing to tell": ([{}], "1"),
+    "some fired": (
+        [{"name": f"a{n}", "last_fired": f"2026-11-21T08:5{n}:00Z"} for n in range(4)] + [{"paused": True}],
+        "5, 1 paused\nlast fired: a3 7m00s ago, a2 8m00s ago, a1 9m00s ago, …",
+    ),
+    "held back": ([{"held_back": 7}], "1\nx was held back 7 times by its limit"),
+}
+
+
+@pytest.mark.parametrize(("given", "said"), SUMMARIES.values(), ids=SUMMARIES)
+def test_status_says_how_they_do(given: list[dict[str, object]], said: str | None) -> None:
+    plain = {"name": "x", "paused": False, "last_fired": None, "held_back": 0}
+    now = datetime(2026, 11, 21, 9, tzinfo=UTC)
+    assert summary([plain | each for each in given], now) == said

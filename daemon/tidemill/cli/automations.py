@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from tidemill.cli import text, times
@@ -20,6 +20,7 @@ COLUMNS = (
     text.Column("STATUS"),
 )
 SHOWN = 10  # fires that inspect shows
+LAST = 3  # automations that status names
 
 
 def add(commands: Any, name: str, line: str, common: argparse.ArgumentParser) -> None:
@@ -69,6 +70,22 @@ def _status(each: dict[str, Any]) -> str:
         return "paused"
     last = each["last_fire"]
     return "active" if last is None or last["state"] != "failed" else "failed"
+
+
+def summary(found: Sequence[dict[str, Any]], now: datetime) -> str | None:
+    """Return how the automations of a status document do, in a line or two."""
+    if not found:
+        return None
+    paused = sum(each["paused"] for each in found)
+    lines = [f"{len(found)}" + (f", {paused} paused" if paused else "")]
+    fired = sorted((each for each in found if each["last_fired"]), key=lambda each: each["last_fired"], reverse=True)
+    if fired:
+        last = ", ".join(f"{each['name']} {times.ago(each['last_fired'], now)}" for each in fired[:LAST])
+        lines.append(f"last fired: {last}" + (", …" if fired[LAST:] else ""))
+    lines += [
+        f"{each['name']} was held back {each['held_back']} times by its limit" for each in found if each["held_back"]
+    ]
+    return "\n".join(lines)
 
 
 def _find(session: Session) -> dict[str, Any]:

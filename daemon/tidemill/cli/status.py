@@ -7,7 +7,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
-from tidemill.cli import backfills, overrides, text, times
+from tidemill.cli import automations, backfills, overrides, text, times
 from tidemill.cli.session import Session
 from tidemill.errors import EXIT_FAILED, EXIT_NO_DAEMON, EXIT_OK
 
@@ -58,6 +58,7 @@ def _show_live(session: Session, found: dict[str, Any]) -> None:
         ("Last day", _lately(found.get("lately"))),
         ("Lines dropped", found["dropped_log_lines"] or None),
         ("Told", _told(found.get("notify"), now)),
+        ("Automations", automations.summary(found.get("automations") or [], now)),
     ]  # fmt: skip
     print(text.fields(lines))
     _section("Wrong", [text.clean(each) for each in found["problems"]])
