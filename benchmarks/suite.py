@@ -10,6 +10,7 @@ from benchmarks.figures import Figure
 
 NAMES = (
     "throughput", "lateness", "store_groups", "inline_overhead", "tasks", "process_start", "startup", "http", "history",
+    "simulation",
 )  # fmt: skip
 
 
