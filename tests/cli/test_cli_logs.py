@@ -193,9 +193,10 @@ def test_following_a_run_ends_with_it(shell: Shell) -> None:
         await shell.mill.finish(other)
 
     ending = shell.daemon.begin(later())
-    out = shell.text("logs", "-f", "--run", "brisk-otter", "-n", "1")
+    out = shell.text("logs", "-f", "--run", "brisk-otter")
     ending.result(10)
-    assert sentences(out) == ["Retrying, attempt 2", "> after", "Completed in 4.0 s"]
+    assert sentences(out)[-3:] == ["Retrying, attempt 2", "> after", "Completed in 4.0 s"]
+    assert len(sentences(out)) == 10
 
 
 class Link:
