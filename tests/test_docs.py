@@ -11,6 +11,8 @@ import pytest
 
 from tidemill.cli.main import COMMANDS, build, shared_options
 from tidemill.config import keys, reference
+from tidemill.config.automation_keys import AUTOMATION, THEN, WHEN
+from tidemill.core.automations import PLACEHOLDERS
 from tidemill.core.builtins import BUILTIN_PARAMETERS
 from tidemill.core.deployments import CatchUp, CollisionStrategy
 from tidemill.services.metrics import METRICS
@@ -86,6 +88,12 @@ def test_every_parameter_of_a_built_in_flow_is_on_its_page(flow: str) -> None:
 @pytest.mark.parametrize("word", [*CatchUp, *CollisionStrategy])
 def test_every_policy_is_on_the_page_about_time(word: str) -> None:
     assert f'"{word}"' in text("docs/time.md")
+
+
+@pytest.mark.parametrize("word", [*WHEN, *AUTOMATION, *THEN, *(f"{{{each}}}" for each in PLACEHOLDERS)])
+def test_every_key_and_placeholder_is_on_the_page_about_automations(word: str) -> None:
+    page = text("docs/automations.md")
+    assert f"`{word}`" in page or f"{word} = " in page
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
+import textwrap
 from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
@@ -326,3 +329,16 @@ def test_an_artifact_that_nobody_makes_is_warned_of_where_all_is_known(load_text
 def test_nobody_makes_an_automation_but_a_person() -> None:
     """P15: what the API and the command line have written holds none."""
     assert "automations" not in MADE_TABLES
+
+
+PAGE = Path(__file__).parents[2] / "docs" / "automations.md"
+
+
+def test_the_examples_of_the_page_are_taken(load_text: Load) -> None:
+    blocks = re.findall(r"(?ms)^ *```toml\n(.*?)^ *```$", PAGE.read_text())
+    assert len(blocks) == 2
+    named = ("bored-daily", "extract-a", "extract-b", "load", "report")
+    deployments = "".join(f'[deployments.{name}]\ncommand = "true"\n' for name in named)
+    loaded = load_text("\n".join(textwrap.dedent(block) for block in blocks) + deployments)
+    assert set(loaded.settings.automations) == {"bored-must-succeed", "after-both", "three-strikes", "again"}
+    assert loaded.warnings == ()
