@@ -109,6 +109,24 @@ def test_a_daemon_that_is_well_feeds_the_watchdog_in_time(make: Make, systemd: S
     assert daemon.stop() == 0
 
 
+def test_a_reload_is_said_from_its_begin_to_its_end(make: Make, systemd: Systemd) -> None:
+    """sd_notify(3): RELOADING=1 carries the instant of CLOCK_MONOTONIC, and READY=1 ends it."""
+    daemon = make(CONFIG, environ={"NOTIFY_SOCKET": str(systemd.path)}).start(ready=False)
+    systemd.hears("READY")
+    before = time.monotonic()
+    daemon.process.send_signal(signal.SIGHUP)
+    began = systemd.hears("RELOADING", "1")
+    assert before <= int(began["MONOTONIC_USEC"]) / 1e6 <= time.monotonic()
+    assert "reloaded" in systemd.hears("READY", "1")["STATUS"]
+    daemon.configure(CONFIG.replace("command", "comand"))
+    daemon.process.send_signal(signal.SIGHUP)
+    systemd.hears("RELOADING", "1")
+    refused = systemd.hears("READY", "1")["STATUS"]
+    assert refused.startswith("degraded: configuration: "), "what was in force goes on"
+    assert "reload refused" in refused
+    assert daemon.stop() == 0
+
+
 FREEZE = """
 import time
 from tidemill import flow

@@ -96,6 +96,7 @@ class Daemon:
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self._told_to_stop, number)
         self._loop.add_signal_handler(signal.SIGHUP, self._told_to_reload.set)
+        self._notifier.status("starting: opening the database")
         store = await Store.open(self._state / places.DATABASE, clock=self._clock, ids=self._ids)
         code = EXIT_OK
         diary = Diary(store=store, clock=self._clock, redactor=self._redactor)
