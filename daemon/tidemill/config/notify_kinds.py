@@ -81,6 +81,8 @@ def heard() -> Kind:
                 near = did_you_mean(item.replace("_", "-"), list(HEARD)) if isinstance(item, str) else ""
                 raise Wrong(f"{show(item)} is nothing that can be heard", near or write, (number,))
             found.add(NoticeKind(item))
+        if not found:
+            raise Wrong("is empty", write)
         return frozenset(found)
 
     return Kind("list of words", write, convert)
