@@ -33,7 +33,7 @@ from tidemill.core.runs import Artifact, FlowRun, LogRow, SkippedFire, TaskRun
 from tidemill.core.schedules import Schedule
 from tidemill.core.slots import SlotLimit
 from tidemill.core.states import State, StateType
-from tidemill.core.why import Live
+from tidemill.core.why import Live as LiveFacts
 from tidemill.errors import TidemillError, TransitionError
 from tidemill.ids import Ids, stable_id
 from tidemill.services.bus import EventBus
@@ -264,7 +264,7 @@ class Mill:
         self.overrides = Overriding(self)
         self.draining = Drains()
         self.automations = Automating(self)
-        self.why = SimpleNamespace(live=Live)
+        self.why = SimpleNamespace(live=LiveFacts)
         recorders = RecorderHouse(
             store=store,
             clock=clock,

@@ -335,7 +335,8 @@ def test_status_tells_what_runs_what_is_late_and_what_was_set_by_hand(shell: She
         "bored-daily  brisk-otter",
         "by 1m15s: the queue is paused",
         "default: paused, 1 of 2 running, 1 waiting",
-        "work queue default: paused = True (the file says False)",
+        "work queue default: paused by hand since ",
+        "by api",
     ):
         assert words in out
     assert shell.json("status")["state"] == "ok"

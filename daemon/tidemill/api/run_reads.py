@@ -14,6 +14,7 @@ from tidemill.api.bodies import MAX_LIMIT, BadRequestError, any_of, number, quer
 from tidemill.api.documents import Document
 from tidemill.core.deployments import Deployment
 from tidemill.core.filters import RunFilter, RunSort
+from tidemill.core.runs import FlowRun
 from tidemill.store import catalogue, history, instance, listing, logs, runs
 
 _SORTS = tuple(RunSort)
@@ -21,11 +22,16 @@ _SORTS = tuple(RunSort)
 
 def flow_runs(ask: Ask) -> list[Document]:
     """List flow runs, by what is expected last first unless sorted."""
+    own = ask.instance
+    return [documents.flow_run(own, run, ask.now) for run in selected(ask)]
+
+
+def selected(ask: Ask) -> list[FlowRun]:
+    """Return the page of runs that the body asks for."""
     asked = query(ask.body, *_RUN_FILTERS, sorts=_SORTS)
     sort = RunSort(asked.sort or RunSort.EXPECTED_START_TIME_DESC)
     wanted = replace(_run_filter(ask), sort=sort, limit=asked.most, offset=asked.offset)
-    own = ask.instance
-    return [documents.flow_run(own, run, ask.now) for run in listing.select(ask.connection, wanted)]
+    return listing.select(ask.connection, wanted)
 
 
 def count_flow_runs(ask: Ask) -> int:

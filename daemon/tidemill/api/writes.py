@@ -116,18 +116,28 @@ async def create_flow_run(control: Control, path: Mapping[str, str], body: Any) 
     return Answer(201, documents.flow_run(control.instance_id, run, control.clock.now()))
 
 
+def read_state(body: Any) -> _State:
+    """Return the state that a body asks for. Raises BadRequestError."""
+    asked: _SetState = read_body(body, _SetState)
+    return asked.state
+
+
 async def set_state(control: Control, path: Mapping[str, str], body: Any) -> Answer:
     """Cancel a run (CANCELLING, CANCELLED) or retry one (SCHEDULED). Other states are the daemon's to set."""
-    asked: _SetState = read_body(body, _SetState)
-    run = await _run(control, path["id"])
+    state = read_state(body)
+    return await change_state(control, await _run(control, path["id"]), state)
+
+
+async def change_state(control: Control, run: FlowRun, state: _State) -> Answer:
+    """Bring a run into a state that a person may ask for."""
     try:
-        if asked.state.type in (StateType.CANCELLING, StateType.CANCELLED):
-            after = await control.cancel_run(run.id, asked.state.message or f"cancelled by {asker.get()}")
-        elif asked.state.type is StateType.SCHEDULED:
+        if state.type in (StateType.CANCELLING, StateType.CANCELLED):
+            after = await control.cancel_run(run.id, state.message or f"cancelled by {asker.get()}")
+        elif state.type is StateType.SCHEDULED:
             after = await control.retry_run(run.id, by=asker.get())
         else:
             raise BadRequestError(
-                f"a run cannot be set to {asked.state.type}; cancel it (CANCELLING) or retry it (SCHEDULED)"
+                f"a run cannot be set to {state.type}; cancel it (CANCELLING) or retry it (SCHEDULED)"
             )
     except TransitionError as error:
         # Prefect's way: the answer is a result with a reason, whose reader decides.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from tidemill.cli import flow_runs, text, times
+from tidemill.cli import flow_runs, run_filters, text, times
 from tidemill.cli.progress import Progress
 from tidemill.cli.session import Session
 from tidemill.errors import EXIT_FAILED, EXIT_OK, TidemillError
@@ -51,7 +51,7 @@ def add(verbs: Any, common: argparse.ArgumentParser, parameter: Any) -> None:
 def run(session: Session) -> int:
     """Begin a backfill and follow it, show what it would make, end one, or list what there was."""
     args = session.args
-    found = flow_runs.find_deployment(session, args.deployment)
+    found = run_filters.find_deployment(session, args.deployment)
     if args.cancel:
         return _cancel(session)
     if args.first is None:
@@ -93,7 +93,7 @@ def _follow(session: Session, found: dict[str, Any]) -> int:
     if session.json:
         session.show(found)
     else:
-        print(f"{_runs(found['made'])} made, {found['passed_over']} fires had one already: {_ended(found)}.")
+        print(f"{_runs(found['made'])} made, {_fires(found['passed_over'])} had one already: {_ended(found)}.")
         if bad := sum(count for name, count in found["ended_runs"].items() if name != "Completed"):
             print(f"{_runs(bad)} did not complete: tidemill flow-run ls --tag {found['tag']}")
     completed = found["outcome"] == "completed" and set(found["ended_runs"]) <= {"Completed"}

@@ -7,7 +7,7 @@ import json
 from datetime import datetime
 from typing import Any
 
-from tidemill.cli import backfills, flow_runs, making, overrides, text, times, watching
+from tidemill.cli import backfills, flow_runs, making, overrides, run_filters, text, times, watching
 from tidemill.cli.given import parameter, parameters
 from tidemill.cli.session import Session
 from tidemill.errors import EXIT_OK, TidemillError
@@ -85,7 +85,7 @@ def _row(each: dict[str, Any], now: datetime) -> tuple[str, ...]:
 
 
 def _find(session: Session) -> dict[str, Any]:
-    return flow_runs.find_deployment(session, session.args.deployment)
+    return run_filters.find_deployment(session, session.args.deployment)
 
 
 def show_one(session: Session) -> None:
@@ -185,7 +185,7 @@ def resume_one(session: Session) -> None:
 def _set_paused(session: Session, verb: str) -> None:
     found = _find(session)
     session.post(f"/deployments/{found['id']}/{verb}_deployment", {})
-    after = flow_runs.find_deployment(session, found["name"])
+    after = run_filters.find_deployment(session, found["name"])
     if after["paused"] != (verb == "pause"):
         raise TidemillError(f"{found['name']} is still {'paused' if after['paused'] else 'not paused'}")
     if session.json:

@@ -6,13 +6,12 @@ import argparse
 from datetime import timedelta
 from typing import Any
 
-from tidemill.cli import task_table, text, times, watching
-from tidemill.cli.session import Session, segment
+from tidemill.cli import run_changes, run_filters, task_table, text, times, watching
+from tidemill.cli.session import Session
 from tidemill.cli.watching import LEVELS, print_line
 from tidemill.errors import EXIT_FAILED, EXIT_OK, DaemonUnreachableError, TidemillError
 
-STATE_TYPES = ("SCHEDULED", "PENDING", "RUNNING", "PAUSED", "CANCELLING", "COMPLETED", "FAILED", "CRASHED", "CANCELLED")
-ENDED = STATE_TYPES[5:]
+ENDED = run_filters.STATE_TYPES[5:]
 # Of a list, how many may be runs that are yet to come: what happened is what people look for.
 UPCOMING_SHARE = 4
 UPCOMING_MOST = 5
@@ -37,12 +36,7 @@ def add(commands: Any, name: str, line: str, common: argparse.ArgumentParser) ->
     ls = verbs.add_parser("ls", help="list flow runs, newest first", parents=[common])
     ls.add_argument("--limit", type=limit, default=20, metavar="N", help="at most so many (20; up to 200)")
     ls.add_argument("--offset", type=int, default=0, metavar="N", help="leave out so many of the newest")
-    ls.add_argument("--deployment", metavar="NAME", help="only of this deployment")
-    ls.add_argument("--flow-name", "--flow", metavar="NAME", help="only of this flow")
-    ls.add_argument(
-        "--state", type=state, action="append", default=[], metavar="NAME", help="a state's name or type; may repeat"
-    )
-    ls.add_argument("--tag", action="append", default=[], metavar="TAG", help="only with this tag; may repeat")
+    run_filters.add(ls)
     ls.add_argument("--upcoming", action="store_true", help="only runs yet to come, soonest first")
     ls.set_defaults(run=show_list)
 
@@ -57,18 +51,14 @@ def add(commands: Any, name: str, line: str, common: argparse.ArgumentParser) ->
         "watch", help="follow a run until it has ended: its log, states and progress; exit 1 unless it completed",
         parents=[common],
     )  # fmt: skip
-    cancel = verbs.add_parser("cancel", help="cancel a run that has not ended", parents=[common])
-    cancel.add_argument("--reason", default="cancelled by hand", metavar="TEXT", help="kept in the run's history")
     resume = verbs.add_parser("resume", help="let a paused run go on", parents=[common])
     resume.add_argument("--input", metavar="JSON", help="what its code gets as the answer to its pause")
-    retry = verbs.add_parser("retry", help="run a finished run again", parents=[common])
-    delete = verbs.add_parser("delete", help="delete a finished run, its history and its log", parents=[common])
     for parser, run in (
-        (inspect, show_one), (logs, show_logs), (watch, watch_run), (cancel, cancel_run), (resume, resume_run),
-        (retry, retry_run), (delete, delete_run),
+        (inspect, show_one), (logs, show_logs), (watch, watch_run), (resume, resume_run),
     ):  # fmt: skip
         parser.add_argument("flow_run", metavar="RUN", help="id, the first four or more characters of one, or a name")
         parser.set_defaults(run=run)
+    run_changes.add(verbs, common)
 
 
 def limit(value: str) -> int:
@@ -94,7 +84,7 @@ def count(value: str) -> int:
 def show_list(session: Session) -> None:
     """List runs: the newest, and above them the few that come next."""
     args = session.args
-    wanted = _filter(session)
+    wanted = run_filters.wanted(session)
     now = session.now().isoformat()
     later = (session.now() + timedelta(microseconds=1)).isoformat()  # bounds are included
     if args.upcoming:
@@ -139,46 +129,6 @@ def run_table(session: Session, runs: list[dict[str, Any]]) -> str:
     return text.table(columns, shown, states=[run["state_type"] for run in runs])
 
 
-def state(value: str) -> str:
-    """Return a state's type or name as it is written, whatever the case of its letters."""
-    from tidemill.core.states import NAMES
-
-    known = [*STATE_TYPES, *(name for names in NAMES.values() for name in names if name.upper() not in STATE_TYPES)]
-    for each in known:
-        if each.upper() == value.upper():
-            return each
-    raise argparse.ArgumentTypeError(f"{value!r} is no state; there are {', '.join(map(_as_name, known))}")
-
-
-def _as_name(word: str) -> str:
-    return word.capitalize() if word in STATE_TYPES else word
-
-
-def states_filter(asked: list[str]) -> dict[str, Any]:
-    """Return the filter for states of any of these types and names; a type stands for all its names."""
-    from tidemill.core.states import NAMES, StateType
-
-    if all(each in STATE_TYPES for each in asked):
-        return {"type": {"any_": asked}}
-    names = [name for each in asked for name in (NAMES[StateType(each)] if each in STATE_TYPES else (each,))]
-    return {"name": {"any_": names}}
-
-
-def _filter(session: Session) -> dict[str, Any]:
-    args = session.args
-    runs: dict[str, Any] = {}
-    if args.state:
-        runs["state"] = states_filter(args.state)
-    if args.tag:
-        runs["tags"] = {"all_": args.tag}
-    wanted: dict[str, Any] = {"flow_runs": runs}
-    if args.deployment:
-        wanted["deployments"] = {"name": {"any_": [find_deployment(session, args.deployment)["name"]]}}
-    if args.flow_name:
-        wanted["flows"] = {"name": {"any_": [args.flow_name]}}
-    return wanted
-
-
 def _runs(
     session: Session, wanted: dict[str, Any], sort: str, most: int, offset: int, **window: str
 ) -> list[dict[str, Any]]:
@@ -205,23 +155,9 @@ def _nothing(session: Session) -> str:
     return f"No flow runs yet. Start one: tidemill deployment run {names[0]}"
 
 
-def find_deployment(session: Session, name: str) -> dict[str, Any]:
-    """Return the deployment of that name, ``flow/name``, id or the beginning of one."""
-    flow, slash, own = name.rpartition("/")
-    path = f"/deployments/name/{segment(flow)}/{segment(own)}" if slash else f"/deployments/{segment(name)}"
-    found: dict[str, Any] = session.get(path)
-    return found
-
-
-def find_run(session: Session) -> dict[str, Any]:
-    """Return the run that the command line names."""
-    found: dict[str, Any] = session.get(f"/flow_runs/{segment(session.args.flow_run)}")
-    return found
-
-
 def show_one(session: Session) -> None:
     """Show a run, its history, and what it made."""
-    run = find_run(session)
+    run = run_filters.find_run(session, session.args.flow_run)
     states = session.get("/flow_run_states/", flow_run_id=run["id"])
     of_run = {"flow_run_id": {"any_": [run["id"]]}}
     tasks = session.post("/task_runs/filter", {"task_runs": of_run, "limit": 200 if session.json else TASKS_SHOWN})
@@ -274,7 +210,7 @@ def show_one(session: Session) -> None:
 def show_logs(session: Session) -> int:
     """Print a run's log; with ``--follow`` until the run has ended."""
     args = session.args
-    run = find_run(session)
+    run = run_filters.find_run(session, session.args.flow_run)
     level = LEVELS[args.level] if args.level else None
     if args.follow and session.link.live:
         if args.head:
@@ -311,7 +247,7 @@ def _log_lines(session: Session, run_id: str, level: int | None, head: int | Non
 
 def watch_run(session: Session) -> int:
     """Follow a run, with how far it is, until it has ended."""
-    run = find_run(session)
+    run = run_filters.find_run(session, session.args.flow_run)
     if not session.link.live and run["state_type"] not in ENDED:
         raise DaemonUnreachableError(f"the daemon is down: {run['name']} stays {run['state_name']} until it is back")
     if session.link.live:
@@ -325,11 +261,6 @@ def watch_run(session: Session) -> int:
     return EXIT_OK if run["state_type"] == "COMPLETED" else EXIT_FAILED
 
 
-def cancel_run(session: Session) -> int:
-    """Ask a run to end. It is CANCELLING until its code has ended."""
-    return _set_state(session, {"type": "CANCELLING", "name": "Cancelling", "message": session.args.reason})
-
-
 def resume_run(session: Session) -> int:
     """Let a paused run go on, with what its code is to get."""
     import json
@@ -340,19 +271,9 @@ def resume_run(session: Session) -> int:
             given = json.loads(session.args.input)
         except ValueError:
             raise TidemillError("--input is not JSON; a text stands in two kinds of quotes: '\"yes\"'") from None
-    run = find_run(session)
+    run = run_filters.find_run(session, session.args.flow_run)
     result = session.post(f"/flow_runs/{run['id']}/resume", {"run_input": given})
     return _changed(session, run["id"], result)
-
-
-def retry_run(session: Session) -> int:
-    """Put a finished run in line again."""
-    return _set_state(session, {"type": "SCHEDULED", "name": "AwaitingRetry", "message": "retried by hand"})
-
-
-def _set_state(session: Session, state: dict[str, Any]) -> int:
-    run = session.get(f"/flow_runs/{segment(session.args.flow_run)}")
-    return _changed(session, run["id"], session.post(f"/flow_runs/{run['id']}/set_state", {"state": state}))
 
 
 def _changed(session: Session, run_id: str, result: dict[str, Any]) -> int:
@@ -364,16 +285,6 @@ def _changed(session: Session, run_id: str, result: dict[str, Any]) -> int:
     else:
         print(f"{after['name']} ({after['id'][-8:]}) is {text.paint(after['state_name'], after['state_type'])}")
     return EXIT_OK
-
-
-def delete_run(session: Session) -> None:
-    """Delete a run with its history and log; its artifacts stay."""
-    run = find_run(session)
-    session.link.ask("DELETE", f"/flow_runs/{run['id']}")
-    if session.json:
-        session.show({"deleted": run["id"]})
-    else:
-        print(f"{run['name']} ({run['id'][-8:]}) is deleted")
 
 
 def compact(value: Any) -> str:

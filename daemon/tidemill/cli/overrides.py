@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Callable
 from typing import Any
 
-from tidemill.cli import flow_runs, text, times
+from tidemill.cli import flow_runs, run_filters, text, times
 from tidemill.cli.session import Session, segment
 
 # The verbs' nouns as routes.
@@ -72,14 +72,15 @@ def clear_override(session: Session) -> None:
     elif not cleared:
         print(f"{found['name']}: nothing {f'of {key} ' if key else ''}was set by hand.")
     else:
-        now = ", ".join(f"{each} is {_shown(_in_force(after, each))}" for each in cleared)
+        values = {each: _shown(_in_force(after, each)) for each in cleared}
+        now = ", ".join(value if each == "paused" else f"{each} is {value}" for each, value in values.items())
         print(f"{found['name']}: the file's word holds again: {now}.")
 
 
 def _find(session: Session) -> dict[str, Any]:
     kind, name = session.args.kind, session.args.name
     if kind == "deployment":
-        return flow_runs.find_deployment(session, name)
+        return run_filters.find_deployment(session, name)
     found: dict[str, Any] = session.get(f"/{_ROUTES[kind]}/{segment(name)}")
     return found
 

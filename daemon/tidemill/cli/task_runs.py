@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from tidemill.cli import flow_runs, task_table, text, times
+from tidemill.cli import flow_runs, run_filters, task_table, text, times
 from tidemill.cli.session import Session, segment
 
 
@@ -18,7 +18,7 @@ def add(commands: Any, name: str, line: str, common: argparse.ArgumentParser) ->
     ls.add_argument("--offset", type=int, default=0, metavar="N", help="leave out so many of the first")
     ls.add_argument(
         "--state",
-        type=flow_runs.state,
+        type=run_filters.state,
         action="append",
         default=[],
         metavar="NAME",
@@ -38,7 +38,7 @@ def show_list(session: Session) -> None:
     if args.flow_run:
         given["flow_run_id"] = {"any_": [session.get(f"/flow_runs/{segment(args.flow_run)}")["id"]]}
     if args.state:
-        given["state"] = flow_runs.states_filter(args.state)
+        given["state"] = run_filters.states_filter(args.state)
     if args.name:
         given["name"] = {"like_": args.name}
     found = session.post("/task_runs/filter", {"task_runs": given, "limit": args.limit, "offset": args.offset})

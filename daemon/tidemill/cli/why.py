@@ -36,20 +36,22 @@ def show(session: Session) -> None:
     at = f" at {found['at']} ({found['timezone']})" if found.get("at") else ""
     print(text.clean(f"{kind} {found['name']}{at}"))
     told = {run["id"]: run for run in found.get("runs", [])}
+    remedies: set[str | None] = set()
     for finding in found["findings"]:
-        _tell(finding, INDENT)
+        _tell(finding, INDENT, remedies)
         run = told.pop(finding["facts"].get("run") or "", None)
         if run is not None:
             for each in run["findings"]:
-                _tell(each, INDENT * 3)
+                _tell(each, INDENT * 3, remedies)
 
 
-def _tell(finding: dict[str, Any], indent: str) -> None:
+def _tell(finding: dict[str, Any], indent: str, told: set[str | None]) -> None:
     limit = text.width()
     sentence = text.clean(finding["sentence"])
     if limit is None:
         print(f"{indent}{sentence}")
     else:
         print(textwrap.fill(sentence, limit, initial_indent=indent, subsequent_indent=indent, break_long_words=False))
-    if finding["remedy"]:
+    if finding["remedy"] not in {*told, None}:
+        told.add(finding["remedy"])
         print(f"{indent}-> {finding['remedy']}")

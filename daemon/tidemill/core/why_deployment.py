@@ -11,7 +11,7 @@ from tidemill.core.deployments import Deployment
 from tidemill.core.runs import FlowRun, SkippedFire
 from tidemill.core.schedules import CompiledSchedule
 from tidemill.core.states import StateType
-from tidemill.core.why import Finding, Live, Past, Words, brief, call, stamp
+from tidemill.core.why import Finding, Live, Past, Words, brief, call, people, stamp
 from tidemill.core.why_schedule import called, note_on
 from tidemill.core.why_waiting import paused
 
@@ -38,7 +38,8 @@ def explain_standing(standing: Standing, words: Words) -> list[Finding]:
     """Return how a deployment stands, what matters most first; runs are named in ``facts["run"]``."""
     found = [*_kept_back(standing, words), *_runs(standing, words), *_skipped(standing, words)]
     nothing_wrong = not found or found[0].kind in ("last", "never", "running")
-    coming = _coming(standing, words)
+    halted = standing.gone is not None or any(each.facts.get("kind") == "deployment" for each in found)
+    coming = [] if halted else _coming(standing, words)
     return [*coming, *found] if nothing_wrong and not standing.running else [*found, *coming]
 
 
@@ -55,6 +56,10 @@ def _kept_back(standing: Standing, words: Words) -> list[Finding]:
         found.append(Finding(kind="down", sentence=sentence, at=alive, remedy="tidemill start"))
     elif live.held is not None:
         found.append(Finding(kind="clock", sentence=f"Nothing becomes due: {live.held}."))
+    if live is not None and live.drain is not None:
+        since = words.at(live.drain.since)
+        sentence = f"Its runs wait: the daemon drains since {since}{people(live.drain.by)}, and nothing new starts."
+        found.append(Finding(kind="draining", sentence=sentence, at=live.drain.since, remedy="tidemill drain --undo"))
     pauses = [
         each
         for each in standing.past.pauses

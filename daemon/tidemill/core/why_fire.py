@@ -43,8 +43,8 @@ def explain_instant(evidence: FireEvidence, words: Words) -> list[Finding]:
     if absent is not None and (evidence.compiled or absent.kind == "gone"):
         # What would not have fired anyway says more than when it came into the configuration.
         idle = [each for each in evidence.compiled if not (each.schedule.active and fires_in(each, evidence.asked))]
-        silent = [why_none(each, evidence.asked, words) for each in idle if absent.kind == "not-there-yet"]
-        own = [*silent, absent] if len(silent) == len(evidence.compiled) else [absent]
+        says = [why_none(each, evidence.asked, words) for each in idle if absent.kind == "not-there-yet"]
+        own = [*says, absent] if len(says) == len(evidence.compiled) else [absent]
         return [*own, *_others(evidence, words, set())]
     if not evidence.compiled:
         sentence = f"{evidence.name} has no schedule: its runs are made by hand."
