@@ -42,7 +42,7 @@ class Systemd:
             lines = self._socket.recv(1 << 16).decode().splitlines()
             message = dict(line.split("=", 1) for line in lines)
             self.heard.append(message)
-            if value in message.get(name, "\0"):
+            if name in message and value in message[name]:
                 return message
 
     def heard_all(self) -> list[dict[str, str]]:
