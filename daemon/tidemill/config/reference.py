@@ -94,9 +94,9 @@ SECTIONS: Sequence[Section] = (
     ),
     Section(
         "[notify]",
-        "Who is told when something goes wrong, and when it is well again: [Be told](notify.md). A channel is one text, "
-        "as here, or a table of its own, as below. The one called `default` hears of every deployment that names no "
-        "other.",
+        "Who is told when something goes wrong, and when it is well again: [Be told](notify.md). A channel is one "
+        "text, as here, or a table of its own, as below. The one called `default` hears of every deployment that names "
+        "no other.",
         {"NAME": CHANNEL},
     ),
     *_several("notify", "A channel with more to say.", {str(kind): table for kind, table in NOTIFY.items()}),
