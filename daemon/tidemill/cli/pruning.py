@@ -35,7 +35,10 @@ def prune(session: Session) -> None:
     path = _database(session, live=live)
     settings = amended(_settings(session, live=live), given)
     if session.args.dry_run:
-        _show_prospect(session, _prospect(session, path, settings), settings)
+        with Progress() as progress:
+            progress.say("counting what would go", last=True)
+            found = _prospect(session, path, settings)
+        _show_prospect(session, found, settings)
         return
     with Progress() as progress:
         expected = _expected(session, path, settings, progress)

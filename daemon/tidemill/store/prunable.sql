@@ -1,28 +1,46 @@
 -- What retention would delete, counted without deleting.
 
 -- Runs that would go by age and then by number, and how many lines of output would go with them. The same choice as
--- retention.sql's, made for all at once: by age whatever has ended, but for a deployment's newest; then of each
--- deployment the oldest of what is left, as many as are too many, those of them that have ended.
+-- retention.sql's, made for all at once and along one index: by age whatever has ended, but for a deployment's newest;
+-- then, of each deployment, what has ended behind the newest so many that are left.
 -- name: runs
 WITH
+grouped AS MATERIALIZED (
+    SELECT number AS route, min(number) OVER (PARTITION BY ifnull(deployment, '')) AS deployment FROM route
+),
+last_on AS MATERIALIZED (
+    SELECT route, max(expected_start) AS at FROM run INDEXED BY run_state WHERE state_type >= 5 GROUP BY route
+),
+newest_at AS MATERIALIZED (
+    SELECT deployment, max(at) AS at FROM grouped JOIN last_on USING (route) GROUP BY deployment
+),
+newest AS MATERIALIZED (
+    SELECT deployment, at, (
+        SELECT max(run.seq)
+        FROM (SELECT 5 AS type UNION ALL SELECT 6 UNION ALL SELECT 7 UNION ALL SELECT 8)
+        CROSS JOIN run INDEXED BY run_state ON run.state_type = type AND run.expected_start = newest_at.at
+        WHERE run.route IN (SELECT route FROM grouped WHERE grouped.deployment = newest_at.deployment)
+    ) AS seq
+    FROM newest_at
+),
 placed AS (
-    SELECT run.seq, run.expected_start, run.state_type >= 5 AS ended, ifnull(route.deployment, '') AS deployment,
-        row_number() OVER (
-            PARTITION BY ifnull(route.deployment, ''), run.state_type >= 5
-            ORDER BY run.expected_start DESC, run.seq DESC
-        ) AS from_newest
-    FROM run JOIN route ON route.number = run.route
+    SELECT
+        run.seq, run.expected_start, grouped.deployment, run.state_type >= 5 AS ended,
+        run.state_type >= 5 AND run.expected_start < :before
+            AND (run.expected_start < newest.at OR run.seq < newest.seq) AS aged
+    FROM run INDEXED BY run_state
+    CROSS JOIN grouped ON grouped.route = run.route
+    LEFT JOIN newest ON newest.deployment = grouped.deployment
 ),
-aged AS (
-    SELECT placed.*, ended AND from_newest > 1 AND expected_start < :before AS old FROM placed
+left_over AS (
+    SELECT seq, ended, row_number() OVER (PARTITION BY deployment ORDER BY expected_start DESC, seq DESC) AS from_newest
+    FROM placed WHERE NOT aged
 ),
-ranked AS (
-    SELECT aged.*,
-        row_number() OVER (PARTITION BY deployment, old ORDER BY expected_start, seq) AS place,
-        count(*) OVER (PARTITION BY deployment, old) AS runs
-    FROM aged
-),
-going AS MATERIALIZED (SELECT seq FROM ranked WHERE old OR (ended AND place <= runs - :keep))
+going AS MATERIALIZED (
+    SELECT seq FROM placed WHERE aged
+    UNION ALL
+    SELECT seq FROM left_over WHERE ended AND from_newest > :keep
+)
 SELECT
     (SELECT count(*) FROM going),
     (SELECT count(*) FROM going CROSS JOIN log INDEXED BY log_of_run ON log.run = going.seq),
