@@ -216,7 +216,7 @@ def test_an_exception_is_one_line_with_its_places_and_its_cause() -> None:
 def test_people_are_shown_only_fields_that_the_sentence_does_not_say() -> None:
     out = io.StringIO()
     with log_to(out):
-        fields = {"missed": 3, "schedule": "mornings", "place": "a b"}
+        fields = {"missed": 3, "schedule": "mornings", "place": "a b", "last_alive": None, "event": "missed"}
         logging.getLogger("tidemill.x").info("3 fires were missed", extra={"fields": fields})
     assert out.getvalue().endswith(' 3 fires were missed schedule=mornings place="a b"\n')
 

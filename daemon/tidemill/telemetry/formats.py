@@ -120,7 +120,7 @@ def _rest(entry: Entry) -> str:
         parts += [
             f" {_pair(key, value)}"
             for key, value in entry.fields.items()
-            if key != "event" and not _said(value, entry.message)
+            if key != "event" and value is not None and not _said(value, entry.message)
         ]
     return "".join(parts)
 
