@@ -12,9 +12,9 @@ import pytest
 from tidemill.cli.main import COMMANDS, build, shared_options
 from tidemill.config import keys, reference
 from tidemill.config.automation_keys import AUTOMATION, THEN, WHEN
-from tidemill.core.automations import PLACEHOLDERS
 from tidemill.core.builtins import BUILTIN_PARAMETERS
 from tidemill.core.deployments import CatchUp, CollisionStrategy
+from tidemill.core.placeholders import PLACEHOLDERS
 from tidemill.services.metrics import METRICS
 
 ROOT = Path(__file__).parent.parent

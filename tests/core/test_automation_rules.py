@@ -10,7 +10,6 @@ import pytest
 
 from tidemill.core.automation_words import action_text, condition_text
 from tidemill.core.automations import (
-    PLACEHOLDERS,
     RETRY_S,
     STATE_NAMES,
     Action,
@@ -31,8 +30,6 @@ from tidemill.core.automations import (
     Run,
     Tell,
     circles,
-    fill,
-    fill_all,
     key_of,
     may_fire,
     means,
@@ -40,10 +37,9 @@ from tidemill.core.automations import (
     rounds,
     split,
     types_of,
-    unknown_placeholders,
-    values_of,
 )
 from tidemill.core.automations import Fire as FireOf
+from tidemill.core.placeholders import PLACEHOLDERS, fill, fill_all, holds, unknown_placeholders, values_of
 from tidemill.core.states import NAMES, State, StateType
 
 NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)
@@ -114,6 +110,14 @@ def test_texts_anywhere_in_parameters_are_filled_and_nothing_else_is() -> None:
         "n": 2.5,
         "b": True,
     }
+
+
+@pytest.mark.parametrize(
+    ("value", "found"),
+    [("{run}", True), ("{{run}}", False), (["x", {"k": ["{at}"]}], True), ({"{run}": 1}, False), (None, False)],
+)
+def test_it_is_known_where_a_placeholder_stands(value: Any, found: bool) -> None:
+    assert holds(value) is found
 
 
 @pytest.mark.parametrize(

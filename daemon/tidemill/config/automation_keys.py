@@ -10,7 +10,8 @@ from tidemill.config import kinds
 from tidemill.config.faults import Wrong, did_you_mean, kind_of, show
 from tidemill.config.keys import Key, Keys
 from tidemill.config.kinds import Kind, of_type
-from tidemill.core.automations import PLACEHOLDERS, STATE_NAMES
+from tidemill.core.automations import STATE_NAMES
+from tidemill.core.placeholders import PLACEHOLDERS
 
 _MANY = 1_000_000
 _DEPLOYMENTS = 'write a deployment\'s name, or several: ["a", "b"]'

@@ -12,10 +12,7 @@ from tidemill.config.keys import NEVER_OVERRIDABLE, Keys
 from tidemill.config.positions import KeyPath
 from tidemill.config.tables import Entry, read_keys
 from tidemill.core.automations import (
-    ABOUT_DEPLOYMENT,
-    ABOUT_RUN,
     ENDINGS,
-    PLACEHOLDERS,
     Action,
     AllCompleted,
     ArtifactChanges,
@@ -33,10 +30,10 @@ from tidemill.core.automations import (
     Run,
     Tell,
     circles,
-    unknown_placeholders,
 )
 from tidemill.core.builtins import BUILTIN_PARAMETERS
 from tidemill.core.deployments import Deployment, FlowKind
+from tidemill.core.placeholders import ABOUT_DEPLOYMENT, ABOUT_RUN, PLACEHOLDERS, unknown_placeholders
 from tidemill.durations import format_duration
 
 

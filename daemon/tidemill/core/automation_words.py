@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tidemill.core.automations import (
-    ABOUT_DEPLOYMENT,
-    ABOUT_RUN,
     Action,
     AllCompleted,
     ArtifactChanges,
@@ -22,6 +20,7 @@ from tidemill.core.automations import (
     Run,
     Tell,
 )
+from tidemill.core.placeholders import ABOUT_DEPLOYMENT, ABOUT_RUN
 from tidemill.durations import format_duration
 
 

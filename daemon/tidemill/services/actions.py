@@ -6,23 +6,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
 from tidemill.clock import Clock
-from tidemill.core.automations import (
-    ABOUT_DEPLOYMENT,
-    ABOUT_RUN,
-    Cancel,
-    Fire,
-    Pause,
-    Resume,
-    Run,
-    Tell,
-    fill,
-    fill_all,
-    key_of,
-    rounds,
-    values_of,
-)
+from tidemill.core.automations import Cancel, Fire, Pause, Resume, Run, Tell, key_of, rounds
 from tidemill.core.filters import MAX_LIMIT, RunFilter
 from tidemill.core.notices import Notice, NoticeKind
+from tidemill.core.placeholders import ABOUT_DEPLOYMENT, ABOUT_RUN, fill, fill_all, values_of
 from tidemill.core.runs import FlowRun
 from tidemill.core.states import ACTIVE, StateType
 from tidemill.errors import TidemillError, TransitionError
