@@ -42,7 +42,7 @@ def log_with(file: Path, **settings: object) -> Iterator[tuple[EventLog, io.Stri
     stream = io.StringIO()
     now = datetime(2026, 11, 21, 7, tzinfo=UTC)
     log = logs.setup(
-        redactor=Redactor([SECRET]), clock=FakeClock(now), stream=stream, zone=UTC, environ={}, file=file,
+        redactor=Redactor([SECRET]), clock=FakeClock(now), stream=stream, zone=UTC, environ={}, file=str(file),
         **settings,  # type: ignore[arg-type]
     )  # fmt: skip
     try:
@@ -79,10 +79,10 @@ def test_another_file_takes_over_and_none_ends_it(tmp_path: Path) -> None:
     first, second = tmp_path / "1.log", tmp_path / "2.log"
     with log_with(first) as (log, stream):
         logger.info("one")
-        log.to_file(second)
+        log.to_file(str(second))
         logger.info("two")
         with pytest.raises(LogFileError):
-            log.to_file(tmp_path / "gone" / "3.log")
+            log.to_file(str(tmp_path / "gone" / "3.log"))
         logger.info("three")
         log.to_file(None)
         logger.info("four")

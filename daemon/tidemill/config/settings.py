@@ -76,7 +76,7 @@ class LogSettings(msgspec.Struct, frozen=True, kw_only=True):
     level: LogLevel = LogLevel.INFO
     run_output: bool = True  # what runs print, too
     max_lines_per_second: int = 1000  # of one run's output
-    file: Path | None = None  # gets the same lines
+    file: str | None = None  # a whole path; gets the same lines
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):

@@ -94,7 +94,7 @@ class EventLog:
             for outlet in self._outlets:
                 outlet.put(entries)
 
-    def to_file(self, path: Path | None, *, format: str = "auto", zone: tzinfo | None = None) -> None:
+    def to_file(self, path: str | None, *, format: str = "auto", zone: tzinfo | None = None) -> None:
         """Write to a file, too, from now on, instead of to an earlier one; None: to none. Raises LogFileError."""
         first, *earlier = self._outlets
         added: tuple[Outlet, ...] = ()
@@ -104,7 +104,7 @@ class EventLog:
             def notice(count: int) -> str:
                 return f"{form(dropped_entry(count, self._clock))}\n"
 
-            added = (Outlet(form, FileSink(path, notice=notice), first.redactor),)
+            added = (Outlet(form, FileSink(Path(path), notice=notice), first.redactor),)
         self._outlets = (first, *added)
         for outlet in earlier:
             outlet.sink.close()
@@ -202,7 +202,7 @@ def setup(
     zone: tzinfo | None = None,
     environ: Mapping[str, str] = os.environ,
     journal_socket: Path = SOCKET,
-    file: Path | None = None,
+    file: str | None = None,
 ) -> EventLog:
     """Send stdlib logging and run events to ``stream`` (None: stdout); end it with :meth:`EventLog.close`.
 
