@@ -366,7 +366,7 @@ def test_check_compares_parameters_with_the_functions_signature(
     path = configuration(
         tmp_path,
         '[deployments.a]\nflow = "reports.py:daily"\nparameters = { regoin = "fi" }\n'
-        '[deployments.b]\nflow = "reports.py:plain"\n',
+        '[deployments.b]\nflow = "reports.py:plain"\n[deployments.c]\nflow = "reports.py:plain"\n',
     )
     assert run("check", path, "--output", "json") == 78
     found = json.loads(capsys.readouterr().out)
@@ -374,8 +374,10 @@ def test_check_compares_parameters_with_the_functions_signature(
         "deployments.a.parameters.regoin",
         "deployments.a.parameters.region",
     }
-    # Inline is for code that waits: a plain function is said to hold a thread.
-    assert [warning["key"] for warning in found["warnings"]] == ["deployments.b.flow"]
+    # Inline is for code that waits: a plain function is said to hold a thread, once for all its deployments.
+    (threaded,) = [warning for warning in found["warnings"] if "it gets a thread" in warning["problem"]]
+    assert threaded["key"] == "deployments.b.flow"
+    assert threaded["problem"].endswith("it gets a thread (also of c)")
 
 
 def test_check_compares_the_parameters_of_built_in_flows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

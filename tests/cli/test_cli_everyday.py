@@ -233,6 +233,23 @@ def test_runs_of_a_deployment_that_is_gone_are_listed_by_its_name(shell: Shell) 
     assert shell.run("flow-run", "ls", "--deployment", "older-job")[0] == 4
 
 
+def test_an_option_that_names_nothing_is_refused_and_not_passed_over(
+    shell: Shell, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``--state-dir "$UNSET"`` must not mean another daemon's."""
+    monkeypatch.chdir(tmp_path)
+    for argv, code in (
+        (("status", "--state-dir", ""), 2),
+        (("status", "--api", ""), 2),
+        (("schedule", "preview", "--cron", "0 9 * * *", "--tz", ""), 2),
+        (("init", "--tz", ""), 1),
+    ):
+        assert main(list(argv), environ={"HOME": str(tmp_path)}) == code, argv
+        err = capsys.readouterr().err
+        assert "nothing is named" in err or "time zone" in err
+    assert not (tmp_path / "tidemill.toml").exists()
+
+
 # -- why -------------------------------------------------------------------------------------------------------------
 
 

@@ -45,6 +45,17 @@ def test_a_function_of_a_file_is_loaded(flows: Path) -> None:
     assert load(ref("reports.py:daily"), flows)() == "made"
 
 
+def test_a_task_is_no_flow(flows: Path) -> None:
+    """A deployment of one would run it without a flow run's ways: it is said before anything runs."""
+    text = "from tidemill import flow, task\n@task\ndef fetch(): pass\n@flow\ndef fetch_all(): fetch()\n"
+    write(flows, "tasks.py", text)
+    with pytest.raises(EntrypointError) as refused:
+        load(ref("tasks.py:fetch"), flows)
+    assert str(refused.value).startswith('"tasks.py:fetch": "fetch" is a task, and a deployment runs a flow')
+    assert "fetch_all" in str(refused.value)
+    assert load(ref("tasks.py:fetch_all"), flows)
+
+
 def test_a_file_is_executed_once_for_all_its_functions(flows: Path) -> None:
     write(flows, "once.py", "seen = []\ndef a(): return seen\ndef b(): return seen\n")
     assert load(ref("once.py:a"), flows)() is load(ref("once.py:b"), flows)()

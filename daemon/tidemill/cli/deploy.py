@@ -101,7 +101,7 @@ def _table(args: argparse.Namespace, entrypoint: str) -> dict[str, Any]:
     given = {**args.params, **dict(args.param)}
     if given:
         table["parameters"] = given
-    zone = {"timezone": args.timezone} if args.timezone else {}
+    zone = {"timezone": args.timezone} if args.timezone is not None else {}
     schedules = [{rule: value, **zone} for rule in _RULES for value in getattr(args, rule)]
     if len(schedules) == 1:
         table |= schedules[0]

@@ -29,7 +29,8 @@ def write(session: Session) -> None:
     path = session.args.path
     if path.is_dir():
         path /= configuration.FILE
-    zone = session.args.timezone or machine_zone(session)
+    asked = session.args.timezone
+    zone = asked if asked is not None else machine_zone(session)
     text = init_text(_known(zone))
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)

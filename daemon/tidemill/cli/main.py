@@ -105,8 +105,8 @@ def shared_options() -> argparse.ArgumentParser:
     """Return the options that every command has, before or after its name."""
     common = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
     common.add_argument("--output", "-o", choices=("text", "json"), help="text for people, json for programs")
-    common.add_argument("--state-dir", type=Path, metavar="DIR", help="the daemon's state directory")
-    common.add_argument("--api", metavar="URL", help="the daemon's address, such as http://127.0.0.1:4200")
+    common.add_argument("--state-dir", type=_folder, metavar="DIR", help="the daemon's state directory")
+    common.add_argument("--api", type=_said, metavar="URL", help="the daemon's address, such as http://127.0.0.1:4200")
     return common
 
 
@@ -152,6 +152,16 @@ def _run(args: argparse.Namespace, environ: Mapping[str, str], now: Callable[[],
         return EXIT_FAILED
     finally:
         session.close()
+
+
+def _folder(value: str) -> Path:
+    return Path(_said(value))
+
+
+def _said(value: str) -> str:
+    if not value.strip():
+        raise argparse.ArgumentTypeError("nothing is named")  # as an unset variable of a script does
+    return value
 
 
 def _dashed(word: str) -> str:

@@ -78,9 +78,8 @@ def _schedule(session: Session) -> Schedule:
     args = session.args
     interval: timedelta | None = parse_duration(args.interval) if args.interval is not None else None
     at = _instant("--at", args.at) if args.at is not None else None
-    return Schedule(
-        cron=args.cron, interval=interval, rrule=args.rrule, at=at, timezone=args.timezone or machine_zone(session)
-    )
+    zone = args.timezone if args.timezone is not None else machine_zone(session)
+    return Schedule(cron=args.cron, interval=interval, rrule=args.rrule, at=at, timezone=zone)
 
 
 def machine_zone(session: Session) -> str:

@@ -21,6 +21,7 @@ from typing import Any, cast
 
 from tidemill.core.deployments import FlowKind, FlowRef
 from tidemill.errors import EntrypointError
+from tidemill.sdk.definitions import TaskDefinition
 from tidemill.sdk.findings import near
 from tidemill.sdk.import_guard import guard, open_to_anybody
 from tidemill.sdk.signatures import check_parameters, is_generator, signature_of
@@ -98,6 +99,12 @@ def load(ref: FlowRef, flows_dir: Path, *, namespace: str | None = None) -> Call
         raise EntrypointError(
             f'"{ref.entrypoint}": "{name}" is {type(function).__name__}, not a function'
             f"{_hint(name, _functions(module))}"
+        )
+    if isinstance(function, TaskDefinition):
+        flows = [each for each in _functions(module) if not isinstance(getattr(module, each), TaskDefinition)]
+        raise EntrypointError(
+            f'"{ref.entrypoint}": "{name}" is a task, and a deployment runs a flow; write one that calls it'
+            f"{_hint(name, flows)}"
         )
     if is_generator(function):
         raise EntrypointError(f'"{ref.entrypoint}": "{name}" is a generator; a flow is a function or an async function')

@@ -6,7 +6,7 @@ import can hang, exit or crash, and must not do so in the daemon.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -20,6 +20,9 @@ from tidemill.sdk import interpreters
 from tidemill.sdk.findings import Finding
 from tidemill.sdk.probe import Probed, probe
 from tidemill.sdk.signatures import Signature, check_parameters
+from tidemill.services.automation_fitness import automation_faults, automation_warnings
+
+OTHERS = 3  # deployments named beside the first, in a warning for all of them
 
 
 def builtin_faults(loaded: Loaded, builtins: Mapping[str, BuiltinFlow]) -> list[Fault]:
@@ -29,6 +32,7 @@ def builtin_faults(loaded: Loaded, builtins: Mapping[str, BuiltinFlow]) -> list[
         if deployment.flow.kind is FlowKind.BUILTIN:
             findings = builtins[deployment.flow.entrypoint].check(deployment.parameters)
             faults += [_fault(loaded, deployment, finding) for finding in findings]
+    faults += automation_faults(loaded, builtins)
     return faults
 
 
@@ -69,7 +73,7 @@ def entrypoint_fitness(loaded: Loaded, environ: Mapping[str, str]) -> Fitness:
         refs = [each.flow for each in here]
         probed[place] = probe(refs, settings.daemon.flows, settings.daemon.import_timeout, interpreter, env, given)
     faults: dict[str, tuple[Fault, ...]] = {}
-    warnings: list[Fault] = []
+    threaded: dict[str, list[str]] = {}  # deployments of plain functions in inline pools, by entrypoint
     signatures: dict[str, Signature] = {}
     for deployment in python:
         found = probed[deployment.python, deployment.work_pool][deployment.flow.entrypoint]
@@ -85,10 +89,21 @@ def entrypoint_fitness(loaded: Loaded, environ: Mapping[str, str]) -> Fitness:
         if findings:
             faults[deployment.name] = tuple(_fault(loaded, deployment, finding) for finding in findings)
         if not found.signature.is_async and settings.work_pools[deployment.work_pool].type == PoolType.INLINE:
-            problem = f'"{deployment.flow.entrypoint}" is a plain function in an inline pool: it gets a thread'
-            remedy = "fine for code that waits; code that computes delays the other runs and belongs in a process pool"
-            warnings.append(loaded.fault(flow, problem, remedy))
+            threaded.setdefault(deployment.flow.entrypoint, []).append(deployment.name)
+    warnings = [_threaded(loaded, entrypoint, names) for entrypoint, names in threaded.items()]
+    warnings += automation_warnings(loaded, signatures)
     return Fitness(signatures=signatures, faults=faults, warnings=tuple(warnings))
+
+
+def _threaded(loaded: Loaded, entrypoint: str, names: Sequence[str]) -> Fault:
+    """Return the warning for a plain function in an inline pool, once for all deployments of it."""
+    also = ""
+    if names[1:]:
+        others = ", ".join(names[1 : OTHERS + 1]) + (" …" if names[OTHERS + 1 :] else "")
+        also = f" (also of {others})"
+    problem = f'"{entrypoint}" is a plain function in an inline pool: it gets a thread{also}'
+    remedy = "fine for code that waits; code that computes delays the other runs and belongs in a process pool"
+    return loaded.fault(dotted(("deployments", names[0], "flow")), problem, remedy)
 
 
 class ParameterCheck:
