@@ -37,8 +37,8 @@ class Inotify:
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(self._fd, self._read)
 
-    def watch(self, folders: Iterable[Path]) -> None:
-        """Watch these folders and no others. One that is not there is passed over.
+    def watch(self, folders: Iterable[Path]) -> bool:
+        """Watch these folders and no others; say whether some were not watched before. One that is gone is passed over.
 
         Raises ``OSError`` where the kernel has no more to give (fs.inotify.max_user_watches).
         """
@@ -55,7 +55,9 @@ class Inotify:
         for number in self._folders.keys() - wanted.keys():
             with contextlib.suppress(OSError):  # the folder is gone, and with it its watch
                 self._call("inotify_rm_watch", self._fd, number)
+        new = bool(wanted.keys() - self._folders.keys())
         self._folders = wanted
+        return new
 
     def close(self) -> None:
         """Hear no more."""

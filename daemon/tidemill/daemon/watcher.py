@@ -69,8 +69,10 @@ class Watcher:
         try:
             while True:
                 try:
-                    now = await asyncio.to_thread(footprint, self._config, self._made_dir, self._known())
-                    self._follow(now)
+                    now = await self._found()
+                    if self._follow(now):
+                        now = await self._found()  # what happened before the watch began
+                        self._follow(now)
                     self._compare(now)
                 except Exception:
                     logger.exception("the files could not be looked at; they are again in %g s", self._slow_s)
@@ -79,6 +81,9 @@ class Watcher:
         finally:
             if self._inotify is not None:
                 self._inotify.close()
+
+    async def _found(self) -> Footprint:
+        return await asyncio.to_thread(footprint, self._config, self._made_dir, self._known())
 
     def _hear(self, folder: Path, name: str, is_folder: bool) -> None:
         if folder in self._code_folders and not is_folder and not name.endswith((".py", ".toml")):
@@ -92,18 +97,22 @@ class Watcher:
         while (now := self._clock.monotonic()) < min(self._heard_at + QUIET_S, began + PATIENCE_S):
             await self._clock.sleep(min(self._heard_at + QUIET_S, began + PATIENCE_S) - now)
 
-    def _follow(self, now: Footprint) -> None:
-        """Watch the folders where the next change will show itself; of one that is missing, those above."""
+    def _follow(self, now: Footprint) -> bool:
+        """Watch the folders where the next change will show itself; say whether some were not watched before.
+
+        Of a folder that is missing, the one above it.
+        """
         if self._inotify is None:
-            return
+            return False
         folders = dict.fromkeys((*now.folders, *now.code_folders))
         self._code_folders = now.code_folders - now.folders
         try:
-            self._inotify.watch([_there(folder) for folder in folders])
+            return self._inotify.watch([_there(folder) for folder in folders])
         except OSError as error:
             self._inotify.close()
             self._inotify = None
             self._without(error)
+            return False
 
     def _without(self, error: OSError) -> None:
         logger.warning(
@@ -123,9 +132,8 @@ class Watcher:
         config, code = now.config != seen.config, now.code != seen.code
         self._seen = now
         if config or code:
-            self._reloader.request(
-                "the file was edited" if config else "flow code was edited", code=code, only_code=not config
-            )
+            why = "the file was edited" if config else "flow code was edited"
+            self._reloader.request(why, code=code, only_code=not config, quiet=not code)
 
 
 def _there(folder: Path) -> Path:

@@ -18,6 +18,7 @@ from tidemill.clock import Clock
 from tidemill.config import Loaded
 from tidemill.config.changes import Changes, between, stated
 from tidemill.config.settings import Settings
+from tidemill.core.deployments import FlowKind
 from tidemill.core.overrides import Override
 from tidemill.errors import ConfigError, StoreUnavailableError
 from tidemill.sdk.signatures import Signature
@@ -32,6 +33,7 @@ from tidemill.store import Store, catalogue, variables
 
 AGAIN_S = 5.0  # after what had nothing to do with the files: a full disk, a clock that stands wrong
 MOST_NAMES = 50  # of deployments, in one record
+ANEW = "nothing has changed in the files; flow code is imported anew"
 MOST_FAULTS = 5  # told in the log; the rest is counted
 
 T = TypeVar("T")
@@ -136,7 +138,7 @@ class Reloader:
         """
         if only_code and self.last is not None and not self.last.ok:
             only_code = False
-        if only_code and not any(each.flow.kind != "builtin" for each in self._catalogue.deployments.values()):
+        if only_code and not _has_code(self._catalogue.settings):
             return
         self._ask(reason, code=code, quiet=quiet)
 
@@ -240,7 +242,7 @@ class Reloader:
             at=self._clock.now(),
             reason=reason,
             outcome="ok",
-            summary=changes.summary(),
+            summary=ANEW if not changes and code and _has_code(loaded.settings) else changes.summary(),
             restart=between(self._at_start, loaded.settings).restart,
             changes=changes,
         )
@@ -356,6 +358,10 @@ class _Refused(Exception):  # noqa: N818 -- an answer; caught where the reload b
         super().__init__(faults[0])
         self.faults = tuple(faults)
         self.again = again
+
+
+def _has_code(settings: Settings) -> bool:
+    return any(each.flow.kind is not FlowKind.BUILTIN for each in settings.deployments.values())
 
 
 def listing(settings: Settings, slots: SlotKeeper, at: datetime) -> catalogue.Listing:
