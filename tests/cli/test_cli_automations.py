@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,6 +12,7 @@ from test_cli_live import Shell
 
 from edges import live
 from tidemill.cli.automations import summary
+from tidemill.cli.main import main
 from tidemill.core.automations import Cause, Fire, Run, Step, StepState, Tell
 from tidemill.store.automations import CARRY, FIRE
 
@@ -125,3 +127,39 @@ def test_status_says_how_they_do(given: list[dict[str, object]], said: str | Non
     plain = {"name": "x", "paused": False, "last_fired": None, "held_back": 0}
     now = datetime(2026, 11, 21, 9, tzinfo=UTC)
     assert summary([plain | each for each in given], now) == said
+
+
+CHECKED = """
+[notify]
+default = "mailto:me@example.org"
+[deployments.report]
+flow = "reports.py:daily"
+parameters = { region = "fi" }
+work_pool = "process"
+[deployments.job]
+command = "true"
+[automations.x]
+when = { deployment = "job", failures = 2 }
+then = [{ run = "report", parameters = { regoin = "{run}", regio = "x" } }, { run = "job", parameters = { UMASK } }]
+"""
+
+
+@pytest.mark.parametrize(
+    ("umask", "code", "told"),
+    [('umask = "022"', 0, ""), ('umask = "9"', 78, '"9" is not a mask'), ('umask = "{version}"', 0, "")],
+)
+def test_what_an_automation_gives_is_held_against_the_flow(
+    umask: str, code: int, told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What holds a placeholder is known when something has happened, and not before."""
+    (tmp_path / "flows").mkdir()
+    (tmp_path / "flows" / "reports.py").write_text("def daily(region): ...\n")
+    file = tmp_path / "tidemill.toml"
+    file.write_text(CHECKED.replace("UMASK", umask))
+    assert main(["check", str(file)], environ={"TZ": "UTC", "HOME": str(tmp_path), "PATH": os.environ["PATH"]}) == code
+    out = capsys.readouterr().out
+    words = 'gives report the parameter regio: the flow has no such parameter; did you mean "region"?'
+    assert f"tidemill.toml:12:8 automations.x.then: {words}" in out
+    assert "regoin" not in out
+    assert told in out
+    assert ("gives job the parameter umask" in out) is bool(told)
