@@ -79,9 +79,7 @@ def text(table: str, values: Mapping[str, Any]) -> str:
     try:
         return tomli_w.dumps({table: dict(values)})
     except TypeError as error:
-        raise TidemillError(
-            f"[{table}]: {error}; the file has texts, numbers, true and false, lists, tables"
-        ) from error
+        raise TidemillError(f"[{table}]: null is no value of TOML, which has texts, numbers, lists, tables") from error
 
 
 def _path(made_dir: Path, table: str) -> Path:
