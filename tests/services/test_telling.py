@@ -311,6 +311,23 @@ def test_a_channel_that_does_not_work_is_tried_again_and_the_others_go_on(tmp_pa
     play(tmp_path, main)
 
 
+def test_that_a_channel_does_not_work_is_told_by_the_others(tmp_path: Path) -> None:
+    async def main(world: World) -> None:
+        heard = people(world)
+        heard.broken["default"] = "Connection refused"
+        config = f'{NOTIFY}[notify.pager]\nto = "pager@example.org"\n' + jobs(1)
+        async with world.daemon(config, takes(seconds(1), FAILED)):
+            await world.until(NOON + HOUR + minutes(10))
+            assert heard.subjects("pager") == []
+            await world.until(NOON + HOUR + minutes(20))
+            assert heard.subjects("pager") == ["notify channel default does not work: Connection refused"]
+            heard.broken.clear()
+            await world.until(NOON + 2 * HOUR)
+            assert heard.subjects("pager")[1].startswith("notify channel default is well again after ")
+
+    play(tmp_path, main)
+
+
 def test_what_could_not_be_told_is_told_by_the_next_daemon(tmp_path: Path) -> None:
     async def main(world: World) -> None:
         heard = people(world)

@@ -9,13 +9,12 @@ from tidemill.core.notices import NoticeKind
 CODE_OF = "the code of "  # and a deployment's name: a subject
 
 
-class Trouble(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing that is wrong now. ``subject`` is a line that stands alone, ``lines`` what that means and what to do.
+CHANNEL = "notify channel "  # and its name: a subject, of which the other channels hear
 
-    ``deployment`` is the one it is about, whose people are told; None: the daemon's.
-    """
+
+class Trouble(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing that is wrong now: ``subject`` in a line that stands alone, ``lines`` what it means and what to do."""
 
     kind: NoticeKind
     subject: str
     lines: tuple[str, ...] = ()
-    deployment: str | None = None

@@ -27,7 +27,7 @@ from tidemill.core.notices import NoticeKind, Waiting
 from tidemill.core.pacing import GATHER_S
 from tidemill.core.runs import FlowRun, SkippedFire
 from tidemill.core.states import StateType
-from tidemill.core.troubles import CODE_OF, Trouble
+from tidemill.core.troubles import CHANNEL, CODE_OF, Trouble
 from tidemill.core.zones import zone
 from tidemill.ids import Ids
 from tidemill.services.bus import EventBus
@@ -176,11 +176,10 @@ class Alarms:
         self._put(incident, changed)
         subject = incident.subject
         if _is_trouble(subject):
-            code = subject.removeprefix(CODE_OF) if subject.startswith(CODE_OF) else None
-            notice, names = incidents.trouble_over_notice(incident, at), self._names(code)
+            notice = incidents.trouble_over_notice(incident, at)
         else:
-            notice, names = incidents.recovery_notice(incident, at, run), self._names(subject)
-        changed.waiting += self._notices.queue([notice], names, storm=incident.storm)
+            notice = incidents.recovery_notice(incident, at, run)
+        changed.waiting += self._notices.queue([notice], self._people(subject), storm=incident.storm)
         if incident.storm is not None and not any(
             each.storm == incident.storm and each.over is None for each in self._known.values()
         ):
@@ -250,7 +249,7 @@ class Alarms:
             incident, tell = incidents.failed(known, subject, failure)
             if tell:
                 changed.waiting += self._notices.queue(
-                    [incidents.trouble_notice(incident, failure)], self._names(trouble.deployment)
+                    [incidents.trouble_notice(incident, failure)], self._people(subject)
                 )
                 self._put(incident, changed)
             else:
@@ -265,6 +264,16 @@ class Alarms:
         self._seen = set(present)
 
     # -- keeping -----------------------------------------------------------------------------------------------------
+
+    def _people(self, subject: str) -> tuple[str, ...]:
+        """Return the channels that hear of an incident."""
+        if not _is_trouble(subject):
+            return self._names(subject)
+        if subject.startswith(CHANNEL):
+            broken = subject.removeprefix(CHANNEL)
+            mine = self._names(None)
+            return mine if broken not in mine else tuple(name for name in self._notices.channels if name != broken)
+        return self._names(subject.removeprefix(CODE_OF) if subject.startswith(CODE_OF) else None)
 
     def _names(self, deployment: str | None) -> tuple[str, ...]:
         """Return the channels that hear of a deployment (None: of the daemon itself)."""

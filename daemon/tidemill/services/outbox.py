@@ -6,7 +6,7 @@ import asyncio
 import logging
 import math
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from tidemill.clock import Clock
@@ -284,6 +284,15 @@ class Outbox:
             "error": line.error,
             "failing_since": _time(line.failing_since),
             "failures": line.failures,
+        }
+
+    def broken(self, least: timedelta) -> dict[str, str]:
+        """Return which channels have not worked for so long, and why."""
+        now = self._clock.now()
+        return {
+            name: line.error
+            for name, line in self._lines.items()
+            if line.error is not None and line.failing_since is not None and now - line.failing_since >= least
         }
 
     def problems(self) -> list[str]:

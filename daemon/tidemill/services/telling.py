@@ -56,7 +56,9 @@ class Telling:
             ids=ids,
             notices=self.notices,
             bus=bus,
-            troubles=Troubles(store=store, timekeeper=timekeeper, workers=workers, status=status).now,
+            troubles=Troubles(
+                store=store, timekeeper=timekeeper, workers=workers, status=status, outbox=self.notices.outbox
+            ).now,
         )
         self.pings = Pings(catalogue=catalogue, clock=clock, outside=outside, bus=bus, well=self._well)
         status.parts["notify"] = self.document

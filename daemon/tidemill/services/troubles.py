@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 
 from tidemill.core.messages import one_line
 from tidemill.core.notices import NoticeKind
 from tidemill.core.ports import RemoteRunner
-from tidemill.core.troubles import CODE_OF, Trouble
+from tidemill.core.troubles import CHANNEL, CODE_OF, Trouble
+from tidemill.services.outbox import Outbox
 from tidemill.services.status import Status
 from tidemill.services.timekeeper import Timekeeper
 from tidemill.services.worker import Worker
 from tidemill.store import Store
 
+BROKEN = timedelta(minutes=15)  # how long a channel may fail before others hear of it
 FAULTS = 20  # told in one message
 _WIDTH = 110
 
@@ -20,11 +23,14 @@ _WIDTH = 110
 class Troubles:
     """Looks at the services; an answer is a subject with a space in it, which no deployment's name has."""
 
-    def __init__(self, *, store: Store, timekeeper: Timekeeper, workers: Mapping[str, Worker], status: Status) -> None:
+    def __init__(
+        self, *, store: Store, timekeeper: Timekeeper, workers: Mapping[str, Worker], status: Status, outbox: Outbox
+    ) -> None:
         self._store = store
         self._timekeeper = timekeeper
         self._workers = workers
         self._status = status
+        self._outbox = outbox
 
     def now(self) -> dict[str, Trouble]:
         """Return what is wrong now."""
@@ -35,7 +41,6 @@ class Troubles:
                 kind=NoticeKind.BROKEN_CONFIG,
                 subject=f"{name} cannot run: {one_line(reason, _WIDTH)}",
                 lines=("Its runs fail until its code loads again.", "", *reason.split("; ")[:FAULTS]),
-                deployment=name,
             )
         if self._store.degraded is not None:
             found["the database"] = Trouble(
@@ -51,6 +56,16 @@ class Troubles:
                 kind=NoticeKind.TROUBLE,
                 subject=f"nothing is scheduled: {one_line(self._timekeeper.held, _WIDTH)}",
                 lines=("Set this machine's clock right; scheduling then goes on by itself.",),
+            )
+        for name, error in self._outbox.broken(BROKEN).items():
+            found[f"{CHANNEL}{name}"] = Trouble(
+                kind=NoticeKind.TROUBLE,
+                subject=f"{CHANNEL}{name} does not work: {one_line(error, _WIDTH)}",
+                lines=(
+                    "What is to be told by it waits, for three days at most.",
+                    "",
+                    f"Look  tidemill notify test {name}",
+                ),
             )
         for name, worker in self._workers.items():
             if isinstance(worker.runner, RemoteRunner) and worker.runner.problem is not None:
