@@ -30,6 +30,8 @@ HOT = {
     "task_runs": {"put", "of_run", "by_id", "page_of_runs", "count_of_runs", "by_ids", "by_id_prefix"},
     "task_cache": {"put", "get", "obsolete"},
     "retention": {"runs_before", "oldest_on", "keyless_before", "still_finished", "delete_lines_of", "delete_lines"},
+    # Without those that answer one row by the end of a table.
+    "timeline": {name for noun, name in NAMED if noun == "timeline" and not name.endswith("_last")} - {"routes"},
     "listing": {
         name
         for noun, name in NAMED
