@@ -27,7 +27,7 @@ Stated = Mapping[str, Mapping[str, Any]]  # table -> key or name -> JSON value
 # Read once, when the daemon starts.
 RESTART = frozenset({"api.listen", "log.format"})
 # What stands under these is told by its name alone.
-UNSHOWN = frozenset({"parameters", "env", "headers", "ping", "tls", "then"})
+UNSHOWN = frozenset({"parameters", "env", "headers", "ping", "tls", "when", "then"})
 UNSHOWN_TABLES = frozenset({"variables", "blocks", "notify"})
 SHOWN = 10  # things, in one line of a log
 _LONGEST = 60  # characters of a value
