@@ -82,6 +82,16 @@ async def test_runs_go_by_count_for_each_deployment_the_oldest_first(tmp_path: P
         assert await left(store) == [8, 9, 10, 11, 12, 13]
 
 
+async def test_runs_that_are_planned_do_not_count_among_those_that_are_kept(tmp_path: Path) -> None:
+    async with opened(tmp_path) as store:
+        for seq in (1, 2, 3, 4):
+            await finished(store, seq, 20 - seq)
+        for seq in (5, 6, 7):
+            await store.write(runs.CREATE_RUNS, new_run(seq, expected_start=at(seq)))
+        await prune_all(store, Pruning(now=T0, keep_runs=3))
+        assert await left(store) == [2, 3, 4, 5, 6, 7]
+
+
 async def test_runs_go_by_size_the_oldest_first_until_it_fits(tmp_path: Path) -> None:
     async with opened(tmp_path) as store:
         for seq in range(1, 301):

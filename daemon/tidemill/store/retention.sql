@@ -15,14 +15,17 @@ FROM (
     ORDER BY run.expected_start LIMIT :limit
 );
 
--- Deployments with more runs than wanted, over all their routes: those routes, and how many are too many.
+-- Deployments with more finished runs than wanted, over all their routes: those routes, and how many are too many.
 -- name: crowded
 SELECT json_group_array(json_array(json(routes), runs - :keep))
 FROM (
-    SELECT json_group_array(route.number) AS routes, sum(counted.runs) AS runs
+    SELECT json_group_array(route.number) AS routes, sum(counted.runs - ifnull(unfinished.runs, 0)) AS runs
     FROM (SELECT route, count(*) AS runs FROM run GROUP BY route) AS counted
     JOIN route ON route.number = counted.route
-    GROUP BY ifnull(route.deployment, '') HAVING sum(counted.runs) > :keep
+    LEFT JOIN (
+        SELECT route, count(*) AS runs FROM run INDEXED BY run_state WHERE state_type < 5 GROUP BY route
+    ) AS unfinished ON unfinished.route = counted.route
+    GROUP BY ifnull(route.deployment, '') HAVING sum(counted.runs - ifnull(unfinished.runs, 0)) > :keep
 );
 
 -- A route's oldest runs: when they were to start, their number, and whether they have ended.
