@@ -213,3 +213,18 @@ async def test_a_stream_that_is_not_followed_ends_with_the_history(tmp_path: Pat
         async with follower(mill, follow="false") as log:
             assert len(await log.rest()) == 3
             assert set(log.cursor["numbers"]) == {"log", "skipped", "artifact", "daemon"}
+
+
+async def test_history_is_not_read_on_for_a_reader_that_has_left(
+    tmp_path: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tidemill.api.timeline.PIECE", 2)
+    async with opened(tmp_path, clock) as mill:
+        run = await mill.begin(await mill.add())
+        for number in range(50):
+            clock.advance(1)
+            await mill.print(run, f"line {number}")
+        async with follower(mill) as log:
+            await log.next()
+            log.ending.set_result(None)
+            assert len(await log.rest()) < 10

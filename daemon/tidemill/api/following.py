@@ -31,7 +31,7 @@ from tidemill.telemetry.formats import rfc3339
 from tidemill.telemetry.sentences import INFO
 
 MOST_TAIL = 100_000
-REMEMBERED = 10_000  # states told last, which are not told again
+REMEMBERED = 2_000  # states told last, which are not told again
 OVERLAP_US = 10_000_000  # states are looked for so much earlier where a reader goes on
 LOST_US = 5_000_000  # and where events were lost, because more came than this reader took
 
@@ -170,6 +170,8 @@ class Following:
         try:
             yield b": tidemill log\n\n"
             async for chunk in self._history():
+                if ending.done():  # a reader that has seen enough; a million lines are not read for nobody
+                    return
                 yield chunk
             if not self._wanted.follow:
                 return
@@ -209,15 +211,19 @@ class Following:
             while not await store.read(reading.step):
                 yield b":\n\n"
             reading = reading.timeline()
+        self._reading = reading
         while not reading.done:
-            lines = await store.read(reading.page)
-            if self._first is None and lines:
-                self._first = lines[0].at
-            self._remember(lines)
-            self._reading = reading
-            yield self._encoded(lines) if lines else b":\n\n"
+            yield await store.read(self._page)
         if self._first is None:
             self._first = to_us(self._control.clock.now())
+
+    def _page(self, connection: sqlite3.Connection) -> bytes:
+        """Return the next page as it is sent: made in the reader's thread, thousands of lines would hold up the loop."""
+        lines = self._reading.page(connection)
+        if self._first is None and lines:
+            self._first = lines[0].at
+        self._remember(lines)
+        return self._encoded(lines) if lines else b":\n\n"
 
     async def _run_ended(self) -> bool:
         """Say whether the one run that is followed has ended."""
