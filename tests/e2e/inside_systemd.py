@@ -315,7 +315,16 @@ def stopped() -> dict[str, Any]:
     }
 
 
+def drop_in(*lines: str) -> None:
+    """Change the unit as a person would; what is not written goes back to what it was."""
+    path = Path("/etc/systemd/system/tidemill.service.d/test.conf")
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("\n".join(["[Service]", "RestartSec=200ms", *lines, ""]))
+    systemctl("daemon-reload")
+
+
 def killed() -> dict[str, Any]:
+    drop_in()
     systemctl("start", "tidemill")
     run_id = start_run("long")
     before = show()
@@ -327,10 +336,7 @@ def killed() -> dict[str, Any]:
 
 
 def frozen() -> dict[str, Any]:
-    drop_in = Path("/etc/systemd/system/tidemill.service.d/watchdog.conf")
-    drop_in.parent.mkdir(exist_ok=True)
-    drop_in.write_text("[Service]\nWatchdogSec=3s\n")
-    systemctl("daemon-reload")
+    drop_in("WatchdogSec=3s")
     systemctl("restart", "tidemill")
     before = show()
     time.sleep(4)  # longer than the watchdog's time: a daemon that is well is left alone
@@ -338,8 +344,6 @@ def frozen() -> dict[str, Any]:
     run(TIDEMILL, "deployment", "run", "freeze")  # which may get no answer: nothing answers any more
     until(lambda: show()["NRestarts"] != well["NRestarts"] and show()["ActiveState"] == "active", "it is started again")
     goes_on("the schedule goes on")
-    drop_in.unlink()
-    systemctl("daemon-reload")
     return {
         "before": before,
         "well": well,
