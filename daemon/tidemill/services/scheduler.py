@@ -70,8 +70,6 @@ class Scheduler:
         # Deal with what was missed after the clock jumped or the disk was full; set by who builds the daemon.
         self.make_up: Callable[[datetime, datetime], Awaitable[int]] | None = None
         self.make_up_unplanned: Callable[[Entry, datetime], Awaitable[int]] | None = None
-        # Fires planned at a time beyond those that are to be seen ahead: simulations look at nothing that is ahead.
-        self.batch = 0
         self._store = store
         self._catalogue = catalogue
         self._timekeeper = timekeeper
@@ -297,7 +295,7 @@ class Scheduler:
         entry.drop_passed(now)
         dues: list[datetime] = []
         for due in fires(entry.compiled, entry.cursor, limit=MOST_AHEAD):
-            if len(entry.ahead) + len(dues) >= upcoming + self.batch and due > horizon:
+            if len(entry.ahead) + len(dues) >= upcoming and due > horizon:
                 break
             dues.append(due)
         return dues
