@@ -218,7 +218,7 @@ class Following:
             self._first = to_us(self._control.clock.now())
 
     def _page(self, connection: sqlite3.Connection) -> bytes:
-        """Return the next page as it is sent: made in the reader's thread, thousands of lines would hold up the loop."""
+        """Return the next page as it is sent: made in the reader's thread, as it would hold up the loop."""
         lines = self._reading.page(connection)
         if self._first is None and lines:
             self._first = lines[0].at
