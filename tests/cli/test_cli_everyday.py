@@ -103,6 +103,62 @@ def test_status_says_what_was_set_by_hand_since_when_and_by_whom() -> None:
     assert status.overrides.sentence(held | {"value": False, "file_value": True}).endswith("(the file pauses it)")
 
 
+def test_status_shows_the_last_reload_who_is_told_what_failed_and_what_goes_on(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = shell.daemon.clock.now().isoformat()
+    brief = {"id": "0" * 36, "name": "calm-heron", "deployment": "report"}
+    channel = {"name": "default", "type": "mail", "waiting": 2, "error": "refused", "delivered": None,
+               "failing_since": now}  # fmt: skip
+    backfill = {
+        "id": "1" * 36,
+        "deployment": "report",
+        "by": "ada",
+        "made": 3,
+        "passed_over": 1,
+        "total": 9,
+        "running": 2,
+    }
+    parts = {
+        "state": "draining",
+        "reload": {"at": now, "outcome": "refused", "summary": "2 faults", "faults": ["a", "b"]},
+        "notify": {"channels": [channel]},
+        "lately": {"ended": {"Completed": 281, "Failed": 2},
+                   "failed": [brief | {"state_name": "TimedOut", "at": now, "message": "no answer"}]},
+        "drain": {"draining": True, "since": now, "by": "ada", "waits_for": [brief]},
+        "backfills": [backfill],
+        "paused": [{"name": "old", "by_hand": False, "since": None, "by": None}],
+        "shadow": ["a", "b"],
+    }  # fmt: skip
+    usual = shell.do(shell.mill.status())
+
+    async def told() -> dict[str, Any]:
+        return usual | parts
+
+    monkeypatch.setattr(shell.mill, "status", told)
+    out = shell.text("status")
+    for words in (
+        "Daemon         draining, version",
+        "last reload refused now: 2 faults, below; what was in force before goes on",
+        "Deployments    3; in shadow mode: a, b",
+        "Last day       281 Completed, 2 Failed",
+        "default (mail): failing for now: refused; 2 wait",
+        "by ada: waits for 1 run. Undo: tidemill drain --undo",
+        "report  calm-heron (00000000), TimedOut now: no answer",
+        "report (11111111) by ada: 4 of 9 fires, 2 running",
+        "Paused by the file\n  deployment old\n",
+        "work queue default: paused by hand since",
+        "Why? tidemill why RUN",
+    ):
+        assert words in out, out
+    parts["reload"] = {"at": now, "outcome": "ok", "summary": "1 added", "restart": ["api.listen"]}
+    parts["notify"] = {"channels": []}
+    out = shell.text("status")
+    assert "reloaded now: 1 added\n" in out
+    assert "only a restart takes over: api.listen" in out
+    assert "Told           nobody, whatever goes wrong" in out
+
+
 # -- drain -----------------------------------------------------------------------------------------------------------
 
 

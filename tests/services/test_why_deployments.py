@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from editing import Editor
 from stage import FAILED, NOON, World, minutes, play, seconds, takes
 from why_stage import begun, life, told, why, why_while_down
 
@@ -271,6 +272,38 @@ async def a_reload_removed_it(world: World) -> Any:
         return await why(house, deployment="job", at="13:00")
 
 
+@way("gone", "job is no longer in the configuration, since 2026-06-01 12:20:00 +0000: it makes no runs.")
+async def an_edit_removed_it(world: World) -> Any:
+    async with life(world, HOURLY) as house:
+        editor = Editor(world, house, HOURLY)
+        await world.wait(minutes(20))
+        await editor.edit(OTHER)
+        await world.wait(minutes(90))
+        return await why(house, deployment="job", at="13:00")
+
+
+@way(
+    "not-due", 'Its schedules were changed at 2026-06-01 12:20:00 +0000; since then: "0 * * * *, Etc/UTC".', "not in 9"
+)
+async def an_edit_changed_its_schedule(world: World) -> Any:
+    async with life(world, NINE) as house:
+        editor = Editor(world, house, NINE)
+        await world.wait(minutes(20))
+        await editor.edit(HOURLY)
+        await world.wait(minutes(90))
+        return await why(house, deployment="job", at="12:10")
+
+
+@way("run", " is Completed.")
+async def an_edited_schedule_ran(world: World) -> Any:
+    async with life(world, NINE) as house:
+        editor = Editor(world, house, NINE)
+        await world.wait(minutes(20))
+        await editor.edit(HOURLY)
+        await world.wait(minutes(90))
+        return await why(house, deployment="job", at="13:00")
+
+
 @way("gone", "job was not in the configuration from 2026-06-01 12:30:00 +0000 to 2026-06-01 13:30:00 +0000")
 async def it_was_gone_for_a_while(world: World) -> Any:
     async with life(world, HOURLY):
@@ -380,6 +413,24 @@ async def it_stands_paused(world: World) -> Any:
         found = await why(house, name="job")
         assert found["findings"][0]["remedy"] == "tidemill deployment resume job"
         return found
+
+
+@way(
+    "shadow",
+    'It runs nothing: mode = "shadow" only records when it would have run.',
+    "Nothing ran: would have started now",
+)
+async def it_stands_in_shadow(world: World) -> Any:
+    async with life(world, HOURLY + 'mode = "shadow"\n') as house:
+        await world.wait(minutes(90))
+        return await why(house, name="job")
+
+
+@way("run", " is Shadow.", 'Nothing ran: would have started now, in work pool default; mode = "shadow": nothing runs.')
+async def its_run_was_a_shadow(world: World) -> Any:
+    async with life(world, HOURLY + 'mode = "shadow"\n') as house:
+        await world.wait(minutes(90))
+        return await why(house, deployment="job", at="13:00")
 
 
 @way("unfit", "It cannot run: reports.py:12 has no function daily.")

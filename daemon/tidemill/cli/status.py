@@ -12,6 +12,7 @@ from tidemill.cli.session import Session
 from tidemill.errors import EXIT_FAILED, EXIT_NO_DAEMON, EXIT_OK
 
 MOST = 20  # lines of a section
+SHADOWS = 5  # deployments in shadow mode, by name
 
 
 def add(commands: Any, name: str, line: str, common: argparse.ArgumentParser) -> None:
@@ -53,7 +54,7 @@ def _show_live(session: Session, found: dict[str, Any]) -> None:
         ("Configuration", _configuration(found, now)),
         ("Addresses", ", ".join(found["addresses"]) or "control socket only"),
         ("Time zone", found["timezone"]),
-        ("Deployments", str(found["deployments"])),
+        ("Deployments", _deployments(found)),
         ("Runs", f"{len(found['running'])} running, {found['waiting']} waiting"),
         ("Last day", _lately(found.get("lately"))),
         ("Lines dropped", found["dropped_log_lines"] or None),
@@ -87,10 +88,18 @@ def _configuration(found: dict[str, Any], now: datetime) -> str:
         return file
     ago = times.ago(reload["at"], now)
     if reload["outcome"] == "ok":
-        return f"{file}\nreloaded {ago}: {reload['summary']}"
+        restart = ", ".join(reload.get("restart") or ())
+        needs = f"\nonly a restart takes over: {restart}" if restart else ""
+        return f"{file}\nreloaded {ago}: {reload['summary']}{needs}"
     faults = len(reload.get("faults") or ())
     what = f"{faults} fault{'' if faults == 1 else 's'}, below" if faults else reload["summary"]
     return f"{file}\nlast reload refused {ago}: {what}; what was in force before goes on"
+
+
+def _deployments(found: dict[str, Any]) -> str:
+    shadow = found.get("shadow") or []
+    more = f", and {len(shadow) - SHADOWS} more" if shadow[SHADOWS:] else ""
+    return f"{found['deployments']}" + (f"; in shadow mode: {', '.join(shadow[:SHADOWS])}{more}" if shadow else "")
 
 
 def _told(notify: dict[str, Any] | None, now: datetime) -> str | None:

@@ -101,7 +101,6 @@ class Live(msgspec.Struct, frozen=True, kw_only=True):
     used: Mapping[Limit, int] = {}
     unreachable: Mapping[str, str] = {}  # work pools, and why
     unfit: Mapping[str, str] = {}  # deployments whose code cannot be loaded, and why
-    shadow: frozenset[str] = frozenset()  # deployments of which nothing runs
     keep: timedelta | None = None  # how long finished runs are kept
     upcoming: int = 0  # fires planned ahead of each schedule
 

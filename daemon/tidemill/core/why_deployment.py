@@ -7,7 +7,7 @@ from datetime import datetime
 
 import msgspec
 
-from tidemill.core.deployments import Deployment
+from tidemill.core.deployments import Deployment, Mode
 from tidemill.core.runs import FlowRun, SkippedFire
 from tidemill.core.schedules import CompiledSchedule
 from tidemill.core.states import StateType
@@ -72,7 +72,7 @@ def _kept_back(standing: Standing, words: Words) -> list[Finding]:
     if live is not None and name in live.unfit:
         sentence = f"It cannot run: {live.unfit[name]}."
         found.append(Finding(kind="unfit", sentence=sentence, remedy="tidemill check"))
-    if live is not None and name in live.shadow:
+    if standing.deployment.mode is Mode.SHADOW:
         sentence = 'It runs nothing: mode = "shadow" only records when it would have run.'
         found.append(Finding(kind="shadow", sentence=sentence))
     line = {("work_queue", standing.deployment.work_queue), ("work_pool", standing.deployment.work_pool)}
