@@ -98,6 +98,16 @@ def between(before: Settings, after: Settings) -> Changes:
     return compare(_stated(before, after), _stated(after, before))
 
 
+def held_until_restart(at_start: Settings, now: Settings) -> tuple[str, ...]:
+    """Return the keys whose value was read at the start and is another by now."""
+    return tuple(key for key in sorted(RESTART) if _value(at_start, key) != _value(now, key))
+
+
+def _value(settings: Settings, key: str) -> Any:
+    table, _, name = key.partition(".")
+    return getattr(getattr(settings, table), name)
+
+
 def stated(settings: Settings) -> dict[str, dict[str, Any]]:
     """Return everything that a configuration states, as JSON values. Secrets are references in it."""
     return _stated(settings, None)

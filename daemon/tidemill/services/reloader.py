@@ -16,7 +16,7 @@ import msgspec
 
 from tidemill.clock import Clock
 from tidemill.config import Loaded
-from tidemill.config.changes import Changes, between, stated
+from tidemill.config.changes import Changes, between, held_until_restart, stated
 from tidemill.config.settings import Settings
 from tidemill.core.deployments import FlowKind
 from tidemill.core.overrides import Override
@@ -243,7 +243,7 @@ class Reloader:
             reason=reason,
             outcome="ok",
             summary=ANEW if not changes and code and _has_code(loaded.settings) else changes.summary(),
-            restart=between(self._at_start, loaded.settings).restart,
+            restart=held_until_restart(self._at_start, loaded.settings),
             changes=changes,
         )
         self._tell(ended, loaded, replaced, quiet=quiet and not was_broken)
@@ -347,7 +347,7 @@ class Reloader:
             outcome="refused",
             summary=words,
             faults=refused.faults,
-            restart=between(self._at_start, self._catalogue.settings).restart,
+            restart=held_until_restart(self._at_start, self._catalogue.settings),
         )
 
 
