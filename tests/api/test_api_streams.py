@@ -103,7 +103,7 @@ async def test_every_state_that_a_run_enters_is_told_in_order(tmp_path: Path, cl
         assert document["related"][0]["prefect.resource.name"] == "bored-daily"
         assert document["occurred"] == "2026-11-21T09:00:00Z"
         assert len({document["id"] for _, document in found}) == 4
-        await mill.delete_run(run.id)
+        await mill.delete_run(run.id, by="api")
         assert (await reader.next())[1]["event"] == "prefect.flow-run.Deleted"
 
 
@@ -210,7 +210,7 @@ async def test_following_a_run_that_is_deleted_ends(tmp_path: Path, clock: FakeC
         run = await served.mill.add(at=clock.now() + timedelta(hours=1))
         reader = await served.read(f"/logs/stream?flow_run_id={run.id}")
         assert (await reader.next())[0] == "state"
-        await served.mill.delete_run(run.id)
+        await served.mill.delete_run(run.id, by="api")
         assert (await reader.next())[0] == ""
 
 
