@@ -18,6 +18,7 @@ from fakes import FakeClock
 from tidemill.api import app as api_app
 from tidemill.api import sockets, streams
 from tidemill.api.server import Server
+from tidemill.core.events import ArtifactUpdated
 from tidemill.core.states import StateType
 
 
@@ -227,3 +228,34 @@ async def test_a_client_that_leaves_in_the_middle_of_its_request_is_no_fault(
         reader = await served.read("/health")
         assert b"200 OK" in reader.head
     assert caplog.text == ""
+
+
+async def test_progress_of_a_run_is_told_when_it_changes(tmp_path: Path, clock: FakeClock) -> None:
+    async with serving(tmp_path, clock) as served:
+        mill = served.mill
+        run = await mill.begin(await mill.add())
+        reader = await served.read(f"/logs/stream?flow_run_id={run.id}&progress=true")
+        assert (await reader.next())[0] == "state"
+        assert await reader.next() == ("progress", {"task_runs": [], "artifacts": []})
+        made = await mill.keep("load", "5.0", run=run, type_="progress")
+        mill.events.publish([ArtifactUpdated(made)])
+        event, told = await reader.next()
+        assert event == "progress"
+        assert [(each["key"], each["data"]) for each in told["artifacts"]] == [("load", 5.0)]
+        await mill.task(run, "first")
+        await mill.finish(run)
+        rest = [await reader.next() for _ in range(3)]
+        assert [event for event, _ in rest] == ["state", "progress", "end"]
+        assert rest[1][1]["task_runs"] == [{"state_type": "COMPLETED", "state_name": "Completed", "count": 1}]
+
+
+async def test_an_artifact_that_was_changed_in_place_is_an_event(tmp_path: Path, clock: FakeClock) -> None:
+    async with serving(tmp_path, clock) as served:
+        reader = await served.read("/events")
+        await served.mill.events.until(1)
+        made = await served.mill.keep("load", "5.0", type_="progress")
+        served.mill.events.publish([ArtifactUpdated(made)])
+        found = []
+        while not found or found[-1]["event"] != "prefect.artifact.updated":
+            found.append((await reader.next())[1])
+        assert found[-1]["payload"]["data"] == 5.0
