@@ -388,6 +388,30 @@ def jobs_of_a_user() -> dict[str, Any]:
     return seen
 
 
+def service_of_one_s_own() -> dict[str, Any]:
+    """The user of the step before, with a systemd of the user's own."""
+    uid = run("id", "-u", "worker").stdout.strip()
+    systemctl("start", f"user@{uid}.service")
+    environ = ["env", f"XDG_RUNTIME_DIR=/run/user/{uid}", "HOME=/home/worker"]
+
+    def as_user(*words: str) -> dict[str, Any]:
+        done = run("runuser", "-u", "worker", "--", *environ, *words)
+        return {"code": done.returncode, "out": done.stdout, "err": done.stderr}
+
+    own = JOBS.split("[deployments.contained]", maxsplit=1)[0]
+    config = "/home/worker/.config/tidemill/tidemill.toml"
+    as_user("sh", "-c", f"mkdir -p $(dirname {config}); cat > {config} <<'END'\n{own}END")
+    return {
+        "install": as_user(TIDEMILL, "systemd", "install", "--user"),
+        "load": as_user("systemctl", "--user", "daemon-reload"),
+        "start": as_user("systemctl", "--user", "enable", "--now", "tidemill"),
+        "run": as_user(TIDEMILL, "deployment", "run", "can", "--watch"),
+        "status": as_user("systemctl", "--user", "show", "tidemill", "--property=ActiveState,StatusText"),
+        "entries": journal("TIDEMILL_DEPLOYMENT=can", f"_UID={uid}", "_SYSTEMD_USER_UNIT=tidemill.service"),
+        "stop": as_user("systemctl", "--user", "stop", "tidemill"),
+    }
+
+
 STEPS = (
     installed,
     started,
@@ -401,6 +425,7 @@ STEPS = (
     frozen,
     broken_from_the_start,
     jobs_of_a_user,
+    service_of_one_s_own,
 )
 
 

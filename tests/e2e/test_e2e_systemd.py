@@ -221,3 +221,13 @@ def test_a_user_s_process_runs_have_control_groups_of_their_own(seen: Facts) -> 
     contained = step(seen, "jobs_of_a_user")["contained"]
     assert contained["state"]["type"] == "COMPLETED"
     assert any(re.search(r"/tidemill-jobs.service/runs/", line) for line in contained["lines"]), contained["lines"]
+
+
+def test_a_service_of_one_s_own_needs_no_root(seen: Facts) -> None:
+    """Its commands find it with no word said."""
+    facts = step(seen, "service_of_one_s_own")
+    for what in ("install", "load", "start", "run", "status", "stop"):
+        assert facts[what]["code"] == 0, (what, facts[what])
+    assert "ActiveState=active" in facts["status"]["out"]
+    assert "StatusText=nothing runs" in facts["status"]["out"]
+    assert "Completed" in {each.get("TIDEMILL_STATE") for each in facts["entries"]}
