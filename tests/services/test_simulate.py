@@ -27,6 +27,7 @@ from tidemill.core.simulations import (
 )
 from tidemill.core.simulations import load as load_of
 from tidemill.core.states import StateType
+from tidemill.services.shares import deal
 from tidemill.services.simulation import OVERHEAD, Simulation, in_seclusion
 from tidemill.testing import VirtualClock, VirtualLoop, close_house, open_house, run_virtually
 
@@ -173,6 +174,15 @@ def test_nobody_outside_is_told_of_simulated_runs(tmp_path: Path) -> None:
     assert not secluded.notify
     assert all(each.notify == () and each.ping is None for each in secluded.deployments.values())
     assert secluded.daemon.ping is None
+
+
+def test_what_automations_start_is_simulated_too(tmp_path: Path) -> None:
+    chain = '[automations.chain]\nwhen = { after = ["a", "b"] }\nthen = [{ run = "c" }]\n'
+    jobs = job("a", 'cron = "0 1 * * *"') + job("b", 'cron = "0 2 * * *"') + job("c")
+    runs = simulated(loaded(tmp_path, jobs + chain), lasts=2 * DAY, others=timedelta(minutes=5)).runs
+    assert [run.deployment for run in runs] == ["a", "b", "c"] * 2
+    assert runs[2].begin == runs[1].attempts[0].end
+    assert {run.state.name for run in runs} == {"Completed"}
 
 
 # -- what belongs to it ----------------------------------------------------------------------------------------------
@@ -332,3 +342,51 @@ def test_two_weeks_of_a_hundred_deployments_are_simulated_in_memory(tmp_path: Pa
     assert len(config.settings.deployments) == 100
     assert 14_000 < len(found.runs) < 15_000
     assert {run.state.name for run in found.runs} <= {"Completed", "Running"}
+
+
+# -- side by side ----------------------------------------------------------------------------------------------------
+
+
+def several(tmp_path: Path, pool_limit: int) -> Loaded:
+    """Two pairs that share a queue, one pair that shares a tag, and loners; all in one pool."""
+    parts = [f"[work_pools.default]\nconcurrency_limit = {pool_limit}\n[tag_limits]\nx = 1\n"]
+    parts += [f"[work_queues.q{n}]\nconcurrency_limit = 1\n" for n in range(2)]
+    for number in range(10):
+        lines = [f'cron = "*/{5 + number % 3} * * * *"']
+        lines += [f'work_queue = "q{number % 2}"'] if number < 4 else ['tags = ["x"]'] if number < 6 else []
+        parts.append(job(f"job-{number}", *lines))
+    return loaded(tmp_path, "".join(parts))
+
+
+@pytest.mark.parametrize("pool_limit", [100, 2])
+def test_in_several_processes_a_simulation_comes_to_the_same(tmp_path: Path, pool_limit: int) -> None:
+    """Also where deployments that share no limit of their own meet in a pool that is too small."""
+    config = several(tmp_path, pool_limit)
+    lengths = Lengths(others=timedelta(seconds=127))
+    one, three = (
+        Simulation(config, start=MONDAY, lasts=DAY, lengths=lengths, instance_id=INSTANCE, processes=count)
+        for count in (1, 3)
+    )
+    alone, together = one.run(), three.run()
+    assert (one.shares, three.shares) == (1, 3 if pool_limit == 100 else 1)
+    assert waitings(alone)
+    assert ("work pool default is full" in {each.reason for each in waitings(alone)}) is (pool_limit == 2)
+    assert sorted(map(repr, together.runs)) == sorted(map(repr, alone.runs))
+
+
+def test_only_deployments_that_never_meet_are_simulated_apart(tmp_path: Path) -> None:
+    config = several(tmp_path, 100)
+    dealt = deal(config.settings, config.compiled, MONDAY, 3)
+    assert len(dealt) == 3
+    assert sorted(name for share in dealt for name in share) == sorted(config.settings.deployments)
+    shared = {frozenset({"job-0", "job-2"}), frozenset({"job-1", "job-3"}), frozenset({"job-4", "job-5"})}
+    assert all(any(pair <= set(share) for share in dealt) for pair in shared)
+    assert len(deal(config.settings, config.compiled, MONDAY, 1)) == 1
+
+
+@pytest.mark.parametrize("line", ["retries = 2\nretry_jitter = 0.5", 'tags = ["x"]'])
+def test_what_depends_on_all_that_happens_is_simulated_in_one(tmp_path: Path, line: str) -> None:
+    config = loaded(
+        tmp_path, "[tag_limits]\nx = 1\n" + "".join(job(f"j{n}", 'cron = "*/2 * * * *"', line) for n in range(4))
+    )
+    assert len(deal(config.settings, config.compiled, MONDAY, 2)) == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import fnmatch
+import os
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -86,6 +87,7 @@ def simulate(session: Session) -> None:
             lasts=end - start,
             lengths=lengths,
             instance_id=history.instance_id,
+            processes=len(os.sched_getaffinity(0)),
             tell=lambda part: progress.say(f"simulated {part:.0%}"),
         )
         simulated = simulation.run()
@@ -237,7 +239,7 @@ def _notes(session: Session, loaded: Loaded, lengths: Lengths, history: _History
             "say --duration DEPLOYMENT=2m or --history STATE_DIR"
         )
     paused = [name for name, each in deployments.items() if each.paused]
-    by_hand = [name for name, each in deployments.items() if not each.paused and not each.schedules]
+    by_hand = [name for name, each in deployments.items() if not (each.paused or each.schedules or name in ran)]
     shadows = [name for name, each in deployments.items() if each.mode is Mode.SHADOW]
     coded = [name for name, each in deployments.items() if each.flow.kind is not FlowKind.BUILTIN and name in ran]
     if paused:

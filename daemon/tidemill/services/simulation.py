@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import copy
 import gc
 import logging
 import random
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 from msgspec.structs import replace
@@ -26,15 +28,16 @@ from tidemill.core.events import Event, FiresSkipped, RunChanged
 from tidemill.core.lengths import Lengths
 from tidemill.core.ports import Job, Outcome
 from tidemill.core.runs import FlowRun
-from tidemill.core.simulations import Simulated, SimulatedRun, Span
+from tidemill.core.simulations import Simulated, SimulatedRun, Span, crowds
 from tidemill.core.states import State, StateType
 from tidemill.ids import Ids
 from tidemill.services.house import House
 from tidemill.services.scripted import Script, scripted_house
+from tidemill.services.shares import deal, side_by_side
 from tidemill.services.virtual import VirtualClock, VirtualLoop, run_virtually
 from tidemill.store import Door, Store, inline_doors
 from tidemill.store.doors import Connect
-from tidemill.store.memory import MemoryStore
+from tidemill.store.memory import BeyondMemoryError, MemoryStore
 
 # What starting and ending a run costs on a real machine. Without it a run of ten minutes would have ended at the very
 # instant at which the next one of an every-ten-minutes job is due, and which of the two came first would be chance.
@@ -57,9 +60,13 @@ class Simulation:
         lengths: Lengths,
         instance_id: str | None = None,
         most_runs: int = MOST_RUNS,
+        processes: int = 1,
         tell: Tell = lambda part: None,
     ) -> None:
-        """``instance_id``: the real daemon's, from which jitter is drawn. ``tell`` hears how far it is, from 0 to 1."""
+        """``instance_id``: the real daemon's, from which jitter is drawn. ``tell`` hears how far it is, from 0 to 1.
+
+        ``processes``: deployments that never meet may be simulated in so many at a time. What comes of it is the same.
+        """
         self._settings = in_seclusion(loaded.settings)
         self._compiled = loaded.compiled
         self._start = start
@@ -67,18 +74,51 @@ class Simulation:
         self._lengths = lengths
         self._instance_id = instance_id
         self._most_runs = most_runs
+        self._processes = processes
         self._tell = tell
         self.in_memory = True  # False: it took a database, which is slower and comes to the same
+        self.shares = 1  # simulated side by side
 
     def run(self) -> Simulated:
         """Simulate to the end and return what came of it."""
         with _in_silence():
+            if (together := self._by_shares()) is not None:
+                return together
             found = run_virtually(self._with_memory)
             if found is None:  # something is configured that wants to read what it wrote
                 self.in_memory = False
                 found = run_virtually(self._with_database)
         assert found is not None, "a database answers everything"
         return found
+
+    def _by_shares(self) -> Simulated | None:
+        """Simulate deployments that never meet side by side; None: there are none, or they met after all."""
+        dealt = deal(self._settings, self._compiled, self._start, self._processes)
+        if len(dealt) < 2:
+            return None
+        jobs = [partial(self._share, names) for names in dealt]
+        parts = side_by_side(jobs, list[SimulatedRun])
+        if parts is None:
+            return None
+        runs = sorted((run for part in parts for run in part), key=lambda run: run.expected_start)
+        whole = Simulated(start=self._start, end=self._start + self._lasts, seed=self._lengths.seed, runs=runs)
+        # A pool is the one thing that all of them share: where it was never full, it held nobody up.
+        pools = self._settings.work_pools
+        full = any(crowd.runs > pools[crowd.pool].concurrency_limit for crowd in crowds(whole) if crowd.pool in pools)
+        if full or len(runs) > self._most_runs:
+            return None
+        self.shares = len(parts)
+        return whole
+
+    def _share(self, names: Sequence[str]) -> list[SimulatedRun]:
+        """Return the runs of some deployments alone; raises BeyondMemoryError, and where there are too many."""
+        settings = replace(self._settings, deployments={name: self._settings.deployments[name] for name in names})
+        alone = copy.copy(self)
+        alone._settings = settings
+        found = run_virtually(alone._with_memory)
+        if found is None or found.cut_short:
+            raise BeyondMemoryError("more than a share may have")
+        return list(found.runs)
 
     async def _with_memory(self, loop: VirtualLoop) -> Simulated | None:
         store = MemoryStore(instance_id=self._instance_id or self._ids().new(self._start), now=self._start)
@@ -156,7 +196,7 @@ _OUTCOMES = {
 
 
 def in_seclusion(settings: Settings) -> Settings:
-    """Return settings by which nobody outside is told of anything. What is in shadow mode runs: this is a simulation."""
+    """Return settings by which nobody outside is told of anything, and shadows run: here nothing does."""
     return replace(
         settings,
         notify={},
