@@ -583,6 +583,31 @@ async def test_limits_and_priorities_are_set_by_hand_and_cleared(tmp_path: Path,
         assert (await client.get("/deployments/report_weekly"))["concurrency_limit"] is None
 
 
+async def test_many_runs_are_changed_in_one_request_each_or_refused(tmp_path: Path, clock: FakeClock) -> None:
+    async with serving(tmp_path, clock) as client:
+        mill = client.mill
+        done = await mill.finish(await mill.begin(await mill.add(name="done")))
+        waiting = await mill.add(name="waiting")
+        body = {"flow_runs": {"id": {"any_": [done.id, waiting.id]}}, "state": {"type": "CANCELLING"}}
+        results = (await client.send("POST", "/api/flow_runs/bulk_set_state", body)).json()["results"]
+        assert {each["flow_run_id"]: each["status"] for each in results} == {done.id: "REJECT", waiting.id: "ACCEPT"}
+        assert (await mill.get(waiting.id)).state.message == "cancelled by api from 127.0.0.1"
+        body = {"deployments": {"name": {"any_": ["bored-daily"]}}}
+        answer = (await client.send("POST", "/api/flow_runs/bulk_delete", body)).json()
+        assert (sorted(answer["deleted"]), answer["kept"]) == (sorted([done.id, waiting.id]), [])
+
+
+@pytest.mark.parametrize("body", [{}, {"flow_runs": {}}, {"flow_runs": {"state": {"type": None}}}, {"limit": 5}])
+async def test_a_change_of_many_runs_says_which(tmp_path: Path, clock: FakeClock, body: dict[str, Any]) -> None:
+    """An empty filter means every run: it is a slip, and not done."""
+    async with serving(tmp_path, clock) as client:
+        await client.mill.add()
+        for path, more in (("bulk_delete", {}), ("bulk_set_state", {"state": {"type": "CANCELLED"}})):
+            answer = await client.send("POST", f"/api/flow_runs/{path}", body | more)
+            assert answer.status_code == 422
+            assert "does not say which runs" in answer.json()["detail"]
+
+
 async def test_draining_is_begun_looked_at_and_undone(tmp_path: Path, clock: FakeClock) -> None:
     async with serving(tmp_path, clock) as client:
         assert (await client.get("/drain"))["draining"] is False

@@ -246,7 +246,7 @@ async def its_queue_was_paused(world: World) -> Any:
         return await why(house, flow_run_id=run.id)
 
 
-@way("completed", "It began 9m59s late", "work queue slow is full: 1 of 1 slots held by first (")
+@way("completed", "It began 9m59s late", "work queue slow was full: 1 of 1 slots held by first (")
 async def its_queue_was_full(world: World) -> Any:
     async with life(world, ONE_AT_A_TIME, takes(minutes(10))) as house:
         await house.control.create_run("job", name="first")

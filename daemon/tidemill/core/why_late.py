@@ -63,7 +63,8 @@ def _reasons(evidence: RunEvidence, expected: datetime, began: datetime, words: 
     held = _held(evidence.alongside, expected, began)
     message = (late[0].message or "") if late else ""
     if "full" in message:
-        found.append(("full", f"{message}{f' by {listed(held, words)}' if held else ''}"))
+        was = message.replace(" is full", " was full")
+        found.append(("full", f"{was}{f' by {listed(held, words)}' if held else ''}"))
     elif message and not found:
         found.append(("waited", message))
     elif held and not found:
