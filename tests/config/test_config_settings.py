@@ -14,7 +14,17 @@ import pytest
 from tidemill.config import Loaded, LogFormat
 from tidemill.config.keys import DEPLOYMENT, NEVER_OVERRIDABLE, SCHEDULE
 from tidemill.core.builtins import BUILTIN_PARAMETERS, SHORT_FORMS
-from tidemill.core.deployments import CatchUp, CollisionStrategy, Deployment, FlowKind, Limits, OnCrash, Ping, SecretRef
+from tidemill.core.deployments import (
+    CatchUp,
+    CollisionStrategy,
+    Deployment,
+    FlowKind,
+    Limits,
+    Mode,
+    OnCrash,
+    Ping,
+    SecretRef,
+)
 from tidemill.core.retries import RetryPolicy
 from tidemill.core.schedules import Schedule
 
@@ -73,7 +83,9 @@ DEPLOYMENTS: dict[str, tuple[str, str, Any]] = {
     "on_crash": ('on_crash = "retry"', "on_crash", OnCrash.RETRY),
     "late_after": ("late_after = 0", "late_after", timedelta(0)),
     "late_after of the daemon": ("", "late_after", 20 * S),
-    "notify": ('notify = false', "notify", ()),
+    "mode": ('mode = "run"', "mode", Mode.RUN),
+    "mode of the daemon": ("", "mode", Mode.SHADOW),
+    "notify": ("notify = false", "notify", ()),
     "notify nobody named": ("", "notify", None),
     "ping": ('ping = "https://hc-ping.com/x"', "ping", Ping(base="https://hc-ping.com/x")),
     "pings": (
@@ -91,7 +103,7 @@ DEPLOYMENTS: dict[str, tuple[str, str, Any]] = {
     ),
     "no limits": ("", "limits", Limits()),
 }
-DAEMON = '[daemon]\ntimezone = "Europe/Berlin"\ncatch_up = "skip"\ncatch_up_window = "2h"\nlate_after = 20\n'
+DAEMON = '[daemon]\ntimezone = "Europe/Berlin"\ncatch_up = "skip"\ncatch_up_window = "2h"\nlate_after = 20\nmode = "shadow"\n'
 
 
 @pytest.mark.parametrize(("lines", "field", "value"), DEPLOYMENTS.values(), ids=DEPLOYMENTS.keys())
