@@ -36,7 +36,7 @@ def run_daemon(session: Session) -> int:
     import faulthandler
 
     # A crash in C code leaves every thread's stack, and so does the SIGABRT by which systemd ends what has frozen.
-    faulthandler.enable()
+    faulthandler.enable(file=2)  # not sys.stderr, which may be no file
     # Nearly all that is made until the daemon is ready stays, and looking through it again and again is a tenth of the
     # start, a fifth with ten thousand deployments. The daemon switches it on when it is ready.
     gc.disable()
