@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from datetime import datetime
+from pathlib import Path
 from typing import Any
 
-from stage import Script, World, seconds, takes
+import pytest
+from stage import NOON, Script, World, play, seconds, takes
 
 from tidemill.api.ask import Ask
 from tidemill.api.why_reads import explain
@@ -19,6 +22,7 @@ from tidemill.telemetry.redaction import Redactor
 
 logger = logging.getLogger("tidemill.daemon")
 BRIEF = takes(seconds(1))
+Way = Callable[[World], Awaitable[dict[str, Any]]]
 
 
 class Daemon:
@@ -103,3 +107,41 @@ def told(found: dict[str, Any]) -> str:
     """All that was said, with what was said of the runs it names."""
     own = [each["sentence"] for each in found["findings"]]
     return "\n".join([*own, *(each["sentence"] for run in found.get("runs", []) for each in run["findings"])])
+
+
+class Ways:
+    """A table: each way in which something is so, what is answered first, and words of what is said."""
+
+    def __init__(self) -> None:
+        self._rows: dict[str, tuple[Way, str, tuple[str, ...], datetime]] = {}
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._rows)
+
+    def __call__(self, kind: str, *words: str, start: datetime = NOON) -> Callable[[Way], Way]:
+        """Put a way into the table; the world begins at ``start``."""
+
+        def put(scenario: Way) -> Way:
+            self._rows[scenario.__name__] = (scenario, kind, words, start)
+            return scenario
+
+        return put
+
+    def check(self, name: str, folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+        """Play one, and hold what is said against the table."""
+        scenario, kind, words, start = self._rows[name]
+        found: dict[str, Any] = {}
+
+        async def main(world: World) -> None:
+            found.update(await scenario(world))
+
+        with caplog.at_level(logging.INFO, "tidemill"):
+            play(folder, main, start=start)
+        said = told(found)
+        for each in words:
+            assert each in said, said
+        assert found["findings"][0]["kind"] == kind, said
+        for sentence in said.splitlines():
+            assert sentence.endswith("."), sentence
+            assert "None" not in sentence
+            assert ".." not in sentence
