@@ -103,7 +103,14 @@ DEPLOYMENTS: dict[str, tuple[str, str, Any]] = {
     ),
     "no limits": ("", "limits", Limits()),
 }
-DAEMON = '[daemon]\ntimezone = "Europe/Berlin"\ncatch_up = "skip"\ncatch_up_window = "2h"\nlate_after = 20\nmode = "shadow"\n'
+DAEMON = """\
+[daemon]
+timezone = "Europe/Berlin"
+catch_up = "skip"
+catch_up_window = "2h"
+late_after = 20
+mode = "shadow"
+"""
 
 
 @pytest.mark.parametrize(("lines", "field", "value"), DEPLOYMENTS.values(), ids=DEPLOYMENTS.keys())
