@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import http.client
 import socket
 import threading
 from collections.abc import Mapping
@@ -38,7 +37,7 @@ class Wire:
         self.where = url
         self._parts = parts
         self._base = "/api" if parts.scheme == "unix" else parts.path.rstrip("/") or "/api"
-        self._idle: list[http.client.HTTPConnection] = []
+        self._idle: list[Any] = []  # http.client's connections
         self._lock = threading.Lock()
 
     def ask(self, method: str, path: str, body: Any = None, *, timeout_s: float = 30.0) -> Any:
@@ -51,6 +50,9 @@ class Wire:
 
     def send(self, method: str, path: str, body: Any = None, *, timeout_s: float = 30.0) -> bytes:
         """Return the answer's bytes; raises as :meth:`ask` does."""
+        # Imported by who asks somebody: a daemon's own flows do not, and a start would pay 10 ms for it.
+        from http.client import HTTPException
+
         payload = None if body is None else msgspec.json.encode(body)
         headers = {} if payload is None else {"Content-Type": "application/json"}
         with self._lock:
@@ -65,11 +67,11 @@ class Wire:
                     connection.sock.settimeout(timeout_s)
                 connection.request(method, self._base + path, payload, headers)
                 response = connection.getresponse()
-                text = response.read()
+                text: bytes = response.read()
                 break
-            except (OSError, http.client.HTTPException) as error:
+            except (OSError, HTTPException) as error:
                 connection.close()
-                if used and isinstance(error, http.client.RemoteDisconnected | BrokenPipeError | ConnectionResetError):
+                if used and isinstance(error, BrokenPipeError | ConnectionResetError):  # http's own is one of them
                     connection, used = None, False  # the daemon had closed an idle connection
                     continue
                 raise DaemonUnreachableError(f"the daemon at {self.where} does not answer: {error}") from error
@@ -82,12 +84,10 @@ class Wire:
             raise _ERRORS.get(response.status, TidemillError)(_detail(text) or f"HTTP {response.status}")
         return text
 
-    def _connection(self) -> http.client.HTTPConnection:
-        parts = self._parts
-        if parts.scheme == "unix":
-            return _UnixConnection(parts.path)
-        kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-        return kind(str(parts.hostname), parts.port, timeout=CONNECT_S)
+    def _connection(self) -> Any:
+        from tidemill.sdk.connections import connection
+
+        return connection(self._parts)
 
     def close(self) -> None:
         """Close the idle connections."""
@@ -95,18 +95,6 @@ class Wire:
             idle, self._idle = self._idle, []
         for connection in idle:
             connection.close()
-
-
-class _UnixConnection(http.client.HTTPConnection):
-    def __init__(self, path: str) -> None:
-        super().__init__("localhost", timeout=CONNECT_S)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(CONNECT_S)
-        self.sock.connect(self._path)
-        self.sock.settimeout(self.timeout)
 
 
 def _detail(text: bytes) -> str | None:
