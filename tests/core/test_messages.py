@@ -9,7 +9,18 @@ from msgspec.structs import replace
 
 from tidemill.core.catchup import catch_up, is_lost
 from tidemill.core.deployments import CatchUp
-from tidemill.core.messages import LISTED, SUBJECT_LENGTH, Place, Told, compose, document, missed_notice, ordinal, span
+from tidemill.core.messages import (
+    LISTED,
+    SUBJECT_LENGTH,
+    Place,
+    Told,
+    compose,
+    document,
+    latest,
+    missed_notice,
+    ordinal,
+    span,
+)
 from tidemill.core.notices import Notice, NoticeKind
 from tidemill.core.runs import FlowRun, SkippedFire
 from tidemill.core.states import State, StateType
@@ -125,23 +136,55 @@ def test_a_few_failures_are_told_in_full() -> None:
     assert "--- other failed: no luck" in found.text
 
 
-def test_of_one_deployment_the_last_word_counts() -> None:
-    found = compose([failed("job", "first"), failed("job", "second", second=9)], PLACE)
-    assert found.subject == "job failed: second"
-
-
 def well(name: str) -> Told:
     return Told(notice=Notice(kind=NoticeKind.RECOVERED, subject=f"{name} is well again", deployment=name, at=NOW))
 
 
-def daemons(subject: str) -> Told:
+def daemons(subject: str, kind: NoticeKind = NoticeKind.TROUBLE) -> Told:
     """Something of the daemon itself."""
-    return Told(notice=Notice(kind=NoticeKind.TROUBLE, subject=subject, at=NOW))
+    return Told(notice=Notice(kind=kind, subject=subject, at=NOW))
+
+
+# Notices in the order of their time -> which of them are told.
+WORTH = {
+    "it failed again": ([failed("job", "first"), failed("job", "second")], [1]),
+    "it is well": ([failed("job", "x"), well("job")], [0, 1]),
+    "it is well no more": ([failed("job", "x"), well("job"), failed("job", "x")], [2]),
+    "another's": ([failed("job", "x"), well("other"), failed("third", "x")], [0, 1, 2]),
+    "the daemon's own": ([daemons("disk", NoticeKind.RECOVERED), daemons("clock", NoticeKind.RECOVERED)], [0, 1]),
+}
+
+
+@pytest.mark.parametrize(("told", "worth"), WORTH.values(), ids=WORTH.keys())
+def test_of_one_deployment_the_last_word_counts(told: list[Told], worth: list[int]) -> None:
+    assert latest([each.notice for each in told]) == worth
+
+
+def test_output_that_nobody_looked_at_is_not_said_to_be_none() -> None:
+    assert "It wrote nothing" not in compose([replace(TOLD, lines=None)], PLACE).text
+
+
+def test_a_reason_without_end_does_not_bury_the_facts() -> None:
+    told = replace(TOLD, notice=replace(FAILED, reason="x" * 2000))
+    assert compose([told], PLACE).text.index("Run  ") < 700
+    told = replace(TOLD, notice=replace(FAILED, reason="line\n" * 100))
+    assert compose([told], PLACE).text.count("line\n") < 10
+
+
+def test_colours_of_a_terminal_leave_no_trace() -> None:
+    told = replace(TOLD, notice=replace(FAILED, reason="\x1b[1;31mred\x1b[0m \x1b]0;title\x07words"))
+    assert "exit" not in compose([told], PLACE).text
+    assert ": red words\n" in compose([told], PLACE).text
 
 
 # What a message tells -> its subject.
 SUBJECTS = {
     "all well": ([well("a"), well("b")], "2 deployments well again: a, b"),
+    "it failed and is well": ([failed("a", "x"), well("a")], "1 deployment failed and is well again: a"),
+    "all of a storm are well": (
+        [failed("a", "x"), failed("b", "x"), well("a"), well("b")],
+        "2 deployments failed and are well again: a, b",
+    ),
     "some fail, some are well": ([failed("a", "x"), well("b"), well("c")], "1 deployment failed, 2 well again: a"),
     "the configuration, too": (
         [

@@ -118,7 +118,7 @@ def test_what_could_not_be_told_survives_kill_9(make: Make, receiver: Receiver) 
     daemon, _ = started(make, receiver)
     receiver.works = False
     daemon.ask("deployment", "run", "job")
-    said = daemon.says("notify channel default: answered 503 Service Unavailable; 1 notices wait")
+    said = daemon.says("notify channel default: answered 503 Service Unavailable; 1 notice waits")
     assert HOOK_TOKEN not in said
     assert daemon.command("status")[0] == 1  # something is wrong, and it says what
     daemon.kill()

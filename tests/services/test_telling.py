@@ -172,6 +172,62 @@ def test_those_of_a_storm_that_are_well_are_told_when_the_last_ones_take_too_lon
     play(tmp_path, main)
 
 
+def test_a_storm_does_not_wait_for_one_that_goes_to_and_fro(tmp_path: Path) -> None:
+    async def main(world: World) -> None:
+        heard = people(world)
+
+        def script(job: Job) -> tuple[timedelta, Outcome]:
+            well = world.now.second % 20 >= 10 if job.deployment == "flappy" else world.now > NOON + minutes(90)
+            return seconds(1), DONE if well else FAILED
+
+        flappy = '[deployments.flappy]\ncommand = "true"\ninterval = "10s"\nnotify = "other"\n'
+        async with world.daemon(f'{NOTIFY}other = "mailto:you@example.org"\n{flappy}{jobs(6)}', script):
+            await world.until(NOON + 2 * HOUR + minutes(1))
+        assert [each for each in heard.subjects("default") if "again" in each] == [
+            "6 deployments well again: job-0, job-1, job-2 and 3 more"
+        ]
+
+    play(tmp_path, main)
+
+
+def test_a_failure_that_was_told_late_is_told_with_its_recovery(tmp_path: Path) -> None:
+    """Though the others of the storm go on failing: nobody gets up for what is well."""
+
+    async def main(world: World) -> None:
+        heard = people(world)
+        heard.broken["default"] = "Connection refused"
+
+        def script(job: Job) -> tuple[timedelta, Outcome]:
+            well = job.deployment == "job-0" and world.now > NOON + minutes(8)
+            return seconds(1), DONE if well else FAILED
+
+        async with world.daemon(NOTIFY + jobs(6, 'interval = "5m"'), script):
+            await world.until(NOON + minutes(11))
+            heard.broken.clear()
+            await world.until(NOON + minutes(20))
+            ((_, _, message),) = heard.told
+            assert message.subject.startswith("6 deployments failed, 1 well again: ")
+            assert "job-0 is well again after 5 min" in message.text
+
+    play(tmp_path, main)
+
+
+def test_what_failed_and_is_well_by_the_time_of_telling_is_said_to_be_so(tmp_path: Path) -> None:
+    async def main(world: World) -> None:
+        heard = people(world)
+        heard.broken["default"] = "Connection refused"
+        script = until_time(NOON + minutes(70), world)
+        async with world.daemon(NOTIFY + jobs(1, 'interval = "5m"'), script):
+            await world.until(NOON + minutes(76))
+            heard.broken.clear()
+            await world.until(NOON + 2 * HOUR)
+        ((_, _, message),) = heard.told
+        assert message.subject == "1 deployment failed and is well again: job-0"
+        assert message.document["count"] == 2
+
+    play(tmp_path, main)
+
+
 def test_many_messages_in_a_row_are_put_together(tmp_path: Path) -> None:
     """Thirty deployments that fail one after another, a minute apart: nobody wants thirty messages."""
 
@@ -297,7 +353,7 @@ def test_a_channel_that_does_not_work_is_tried_again_and_the_others_go_on(tmp_pa
         async with world.daemon(config, takes(seconds(1), FAILED)) as house:
             await world.until(NOON + HOUR + minutes(10))
             assert len(heard.subjects("default")) == 1
-            assert house.status.problems() == ["notify channel pager: Connection refused; 1 notices wait"]
+            assert house.status.problems() == ["notify channel pager: Connection refused; 1 notice waits"]
             (_, pager) = (await house.status.document())["notify"]["channels"]
             assert (pager["waiting"], pager["delivered"], pager["error"]) == (1, None, "Connection refused")
             tries = heard.tries

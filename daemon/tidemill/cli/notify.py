@@ -60,6 +60,8 @@ def _row(session: Session, each: dict[str, Any]) -> tuple[Any, ...]:
     status = "works" if each["delivered"] else "not tried yet"
     if each["error"]:
         status = f"failing since {times.ago(each['failing_since'], now)}: {each['error']}"
+    if each["waiting"] and each.get("next"):
+        status += f"; {'tried again' if each['error'] else 'the next goes'} {times.ago(each['next'], now)}"
     return (
         each["name"],
         each["type"],

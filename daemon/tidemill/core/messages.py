@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -21,9 +22,13 @@ IN_FULL = 3  # failures in one message that are told with their output
 NAMED = 3  # deployments in a subject line
 ID_END = 8  # characters of an id, which the command line takes for the whole
 SHORT = 1500  # characters, for chats
+REASON_LENGTH = 500  # characters of it above the facts; the whole stands in the run's state and its log
+REASON_LINES = 6
 
 FAILURES = frozenset({NoticeKind.FAILED, NoticeKind.TIMED_OUT, NoticeKind.CRASHED})
 _VERBS = {NoticeKind.FAILED: "failed", NoticeKind.TIMED_OUT: "timed out", NoticeKind.CRASHED: "crashed"}
+# What a program writes to colour a terminal, or to name its window.
+_ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\^_])")
 
 
 class Place(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,7 +44,7 @@ class Told(msgspec.Struct, frozen=True, kw_only=True):
 
     notice: Notice
     run: FlowRun | None = None
-    lines: tuple[str, ...] = ()
+    lines: tuple[str, ...] | None = None  # of its output; None: nobody looked
     cut: int = 0  # lines before those
     last_success: datetime | None = None
     next_due: datetime | None = None
@@ -52,8 +57,10 @@ class Text(msgspec.Struct, frozen=True):
 
 
 def compose(told: Sequence[Told], place: Place, *, lost: int = 0) -> Text:
-    """Return the message that tells all of it, one thing or a storm. ``lost`` notices could not be kept for it."""
-    told = _latest(told)
+    """Return the message that tells all of it, one thing or a storm. ``lost`` notices could not be kept for it.
+
+    What ``latest`` leaves out is not to be among it.
+    """
     found = _single(told[0], place) if len(told) == 1 else Text(_subject(told), _digest(told, place))
     text = found.text.rstrip()
     if lost:
@@ -61,15 +68,18 @@ def compose(told: Sequence[Told], place: Place, *, lost: int = 0) -> Text:
     return Text(one_line(found.subject, SUBJECT_LENGTH), text + "\n")
 
 
-def _latest(told: Sequence[Told]) -> list[Told]:
-    """Leave out what a later notice of the same deployment and kind says better."""
-    kept: dict[object, Told] = {}
-    for number, each in enumerate(told):
-        notice = each.notice
-        counted = notice.kind in FAILURES or notice.kind is NoticeKind.RECOVERED
-        key = ("run", notice.deployment, notice.kind is NoticeKind.RECOVERED) if counted else number
+def latest(notices: Sequence[Notice]) -> list[int]:
+    """Return which notices are worth telling: not those that a later one of the same deployment says better."""
+    kept: dict[object, int] = {}
+    for number, notice in enumerate(notices):
+        key: object = number
+        if notice.kind in FAILURES:
+            kept.pop(("well", notice.deployment), None)  # it was well, and is not any more
+            key = ("failed", notice.deployment)
+        elif notice.kind is NoticeKind.RECOVERED and notice.deployment is not None:
+            key = ("well", notice.deployment)
         kept.pop(key, None)
-        kept[key] = each
+        kept[key] = number
     return list(kept.values())
 
 
@@ -84,9 +94,15 @@ def _head(told: Told, place: Place) -> list[str]:
     notice = told.notice
     at = moment(notice.at or place.now, place)
     if notice.kind in FAILURES:
-        reason = f": {notice.reason}" if notice.reason else "."
+        reason = f": {_bounded(notice.reason)}" if notice.reason else "."
         return [f"{notice.deployment} {_VERBS[notice.kind]} on {place.host}, {at}{reason}", ""]
     return [notice.subject, ""]
+
+
+def _bounded(reason: str) -> str:
+    lines = _ESCAPES.sub("", reason).splitlines()
+    text = "\n".join(clean(line) for line in lines[:REASON_LINES])
+    return text if len(lines) <= REASON_LINES and len(text) <= REASON_LENGTH else f"{text[: REASON_LENGTH - 1]}…"
 
 
 def _body(told: Told, place: Place) -> list[str]:
@@ -100,7 +116,7 @@ def _body(told: Told, place: Place) -> list[str]:
         count = len(told.lines)
         title = f"Its last {count} lines:" if told.cut else f"Its output, {count} line{'' if count == 1 else 's'}:"
         found += ["", title, *(f"  | {line}" for line in told.lines)]
-    elif run is not None and notice.kind in FAILURES:
+    elif told.lines is not None and run is not None and notice.kind in FAILURES:
         found += ["", "It wrote nothing."]
     look = _look(told)
     if look:
@@ -192,6 +208,10 @@ def _subject(told: Sequence[Told]) -> str:
     parts = []
     if failed:
         parts.append(f"{_count(len(failed), 'deployment')} failed")
+    names, healthy = ({each.notice.deployment for each in some} for some in (failed, well))
+    if failed and names == healthy:
+        parts[0] += f" and {'is' if len(failed) == 1 else 'are'} well again"
+        well = []
     if missed:
         parts.append(f"{len(missed)} missed fires" if failed else f"{_count(len(missed), 'deployment')} missed fires")
     if well:
@@ -321,8 +341,13 @@ def span(seconds: float) -> str:
 
 def one_line(text: str, most: int) -> str:
     """Return a text as one line of at most so many characters."""
-    line = " ".join("".join(each if each.isprintable() else " " for each in text).split())
+    line = " ".join(clean(text).split())
     return line if len(line) <= most else f"{line[: most - 1].rstrip()}…"
+
+
+def clean(text: str) -> str:
+    """Return a line without what only a terminal understands."""
+    return "".join(each if each.isprintable() or each == "\t" else " " for each in _ESCAPES.sub("", text))
 
 
 def lasted(since: datetime, until: datetime) -> str:
@@ -344,7 +369,7 @@ def document(told: Told) -> dict[str, Any]:
         "since": _time(notice.since),
         "details": list(notice.lines),
         "run": None,
-        "lines": list(told.lines),
+        "lines": list(told.lines or ()),
         "last_success": _time(told.last_success),
         "next_due": _time(told.next_due),
     }

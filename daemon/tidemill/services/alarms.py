@@ -186,14 +186,21 @@ class Alarms:
             changed.calm.append(incident.storm)
 
     def _in_storm(self, incident: Incident, changed: _Changed) -> Incident:
-        """Return an incident that just began as part of a storm, where enough others began with it."""
+        """Return an incident that just began as part of a storm, where enough others began with it.
+
+        What goes to and fro is in none: it is not well for hours, and the others would wait for it.
+        """
+        if incident.flapping:
+            return incident
         burst, at = self._burst, incident.last
         burst.append((at, incident.subject))
         while burst and at - burst[0][0] > incidents.STORM_WINDOW:
             burst.popleft()
-        if len(burst) < incidents.STORM:
+        names = {name for _, name in burst}
+        if len(names) < incidents.STORM:
             return incident
-        others = [each for _, name in burst if (each := self._known.get(name)) is not None and each.over is None]
+        known = [each for name in names if (each := self._known.get(name)) is not None]
+        others = [each for each in known if each.over is None and not each.flapping]
         storm = next((each.storm for each in others if each.storm is not None), None) or self._ids.new(at)
         for each in others:
             if each.storm is None:

@@ -10,7 +10,20 @@ from typing import Any
 import tidemill
 from tidemill.clock import Clock
 from tidemill.core.channels import Channel
-from tidemill.core.messages import FAILURES, IN_FULL, LINES, LISTED, SHORT, Place, Text, Told, compose, document
+from tidemill.core.messages import (
+    FAILURES,
+    IN_FULL,
+    LINES,
+    LISTED,
+    SHORT,
+    Place,
+    Text,
+    Told,
+    clean,
+    compose,
+    document,
+    latest,
+)
 from tidemill.core.notices import Message, Notice, NoticeKind, Waiting
 from tidemill.core.schedules import fires
 from tidemill.core.zones import zone
@@ -47,9 +60,11 @@ class Writer:
 
     async def write(self, channel: Channel, items: Sequence[Waiting], lost: int = 0) -> Message:
         """Return one message that tells all of the items."""
-        told = []
-        for number, item in enumerate(items):
-            told.append(await self._told(item.notice, output=len(items) <= IN_FULL, ask=number < MOST_FACTS))
+        notices = [items[number].notice for number in latest([item.notice for item in items])]
+        output = sum(notice.kind in FAILURES for notice in notices) <= IN_FULL
+        told = [
+            await self._told(notice, output=output, ask=number < MOST_FACTS) for number, notice in enumerate(notices)
+        ]
         place = self._place()
         found = compose(told, place, lost=lost)
         return message(items[0].id, told, found, place, instance=self._catalogue.instance, redact=self._redact)
@@ -162,9 +177,10 @@ def _facts(connection: sqlite3.Connection, notice: Notice, *, output: bool) -> T
         cut += max(0, len(shown) - LINES)
         shown = shown[-LINES:]
     success = None if notice.deployment is None else stored.last_success(connection, notice.deployment)
-    return Told(notice=notice, run=run, lines=tuple(shown), cut=cut, last_success=success)
+    lines = tuple(shown) if run is not None and output else None
+    return Told(notice=notice, run=run, lines=lines, cut=cut, last_success=success)
 
 
 def _bounded(line: str) -> str:
-    clean = "".join(each if each.isprintable() or each == "\t" else " " for each in line)
-    return clean if len(clean) <= LONGEST_LINE else f"{clean[:LONGEST_LINE]}…"
+    found = clean(line)
+    return found if len(found) <= LONGEST_LINE else f"{found[:LONGEST_LINE]}…"

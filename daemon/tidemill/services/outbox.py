@@ -68,9 +68,17 @@ class _Line:
             self.first_s = self.last_s = now_s
 
     def ready(self, now_s: float) -> list[Waiting]:
-        """Return what goes with a message now: all but recoveries that are held, and whose whole storm is."""
+        """Return what goes with a message now: all but recoveries that are held, and whose whole storm is.
+
+        A recovery goes with the failure that it ends: nobody is told that something is broken when it is well.
+        """
         storms = {self.waiting[id_].storm for id_, until in self.held.items() if until <= now_s}
-        return [item for item in self.waiting.values() if item.id not in self.held or item.storm in storms]
+        going = {item.notice.deployment for item in self.waiting.values() if item.id not in self.held}
+        return [
+            item
+            for item in self.waiting.values()
+            if item.id not in self.held or item.storm in storms or item.notice.deployment in going
+        ]
 
     def drop(self, ids: Iterable[str]) -> None:
         """Let notices out."""
@@ -222,10 +230,10 @@ class Outbox:
         wait_s = max(backoff_s(line.failures), min(retry_after_s or 0.0, backoff_s(1000)))
         line.not_before_s = self._clock.monotonic() + wait_s
         logger.warning(
-            "notify channel %s: %s; %d notices wait, tried again in %d s",
+            "notify channel %s: %s; %s, tried again in %d s",
             name,
             reason,
-            len(line.waiting),
+            _wait(len(line.waiting)),
             wait_s,
             extra={"fields": {"event": "notify-failed", "channel": name, "reason": reason}},
         )
@@ -278,6 +286,7 @@ class Outbox:
             "type": channel.type.value,
             "hears": sorted(channel.hears) if channel.hears is not None else None,
             "waiting": len(line.waiting),
+            "next": _time(self._next(line)),
             "lost": line.lost,
             "tried": _time(line.tried),
             "delivered": _time(line.delivered),
@@ -285,6 +294,12 @@ class Outbox:
             "failing_since": _time(line.failing_since),
             "failures": line.failures,
         }
+
+    def _next(self, line: _Line) -> datetime | None:
+        """Return when what waits may go at the earliest; None: nothing waits, or it goes now."""
+        now_s = self._clock.monotonic()
+        ready_s = line.ready_s(now_s)
+        return None if ready_s is None else self._clock.now() + timedelta(seconds=max(0.0, ready_s - now_s))
 
     def broken(self, least: timedelta) -> dict[str, str]:
         """Return which channels have not worked for so long, and why."""
@@ -298,10 +313,14 @@ class Outbox:
     def problems(self) -> list[str]:
         """Return which channels do not work, in words."""
         return [
-            f"notify channel {name}: {line.error}; {len(line.waiting)} notices wait"
+            f"notify channel {name}: {line.error}; {_wait(len(line.waiting))}"
             for name, line in self._lines.items()
             if line.error is not None
         ]
+
+
+def _wait(count: int) -> str:
+    return "1 notice waits" if count == 1 else f"{count} notices wait"
 
 
 def _time(when: datetime | None) -> str | None:
