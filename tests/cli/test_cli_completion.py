@@ -85,6 +85,19 @@ def test_names_come_from_the_daemon(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "database" in found["concurrency-limit"]
 
 
+@pytest.mark.parametrize(
+    "name", ["$(touch pwned)", "$(touch${IFS}pwned)", "`touch`", "a;b", "--help", "two words", "~"]
+)
+def test_a_name_that_a_shell_would_make_something_of_is_not_offered(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    with live(tmp_path) as daemon:
+        daemon.do(daemon.mill.add(name=name))
+        daemon.do(daemon.mill.add(name="Übung_7.1/b"))
+        assert main(["completion", "--names", "flow-run", "--state-dir", str(tmp_path)], environ={"HOME": "/x"}) == 0
+        assert capsys.readouterr().out.splitlines() == ["Übung_7.1/b"]
+
+
 def test_where_nobody_can_be_asked_there_are_no_names_and_no_words(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,9 @@ where the shells look for it:
 Names of deployments, runs and the like come from the daemon, or its database while it is down.
 """
 NEWEST = 50  # runs whose names are completed
+# What a shell takes as it stands. Bash expands the words that it is given to choose from: a run that somebody named
+# $(command) would run it in the shell of whoever presses Tab.
+HARMLESS = re.compile(r"\w[\w.@%+,/-]*")
 
 # The kinds of names, and how they are asked for: route, body, and the field with the name.
 KINDS: Mapping[str, tuple[str, dict[str, Any], str]] = {
@@ -109,4 +113,4 @@ def _names(session: Session, kind: str) -> list[str]:
         found = session.post(path, body)
     except TidemillError:
         return []
-    return [each[field] for each in found if each[field]]
+    return [each[field] for each in found if each[field] and HARMLESS.fullmatch(each[field])]
