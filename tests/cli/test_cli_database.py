@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -14,7 +15,7 @@ from typing import Any
 import pytest
 
 from edges import Live, live
-from tidemill.cli import progress
+from tidemill.cli import inspections, progress
 from tidemill.cli.main import main
 from tidemill.store.lock import StateLock
 
@@ -102,6 +103,46 @@ def test_a_backup_never_replaces_a_database_in_use(shell: Shell, force: tuple[st
     assert code == 1
     assert "tidemill.db" in err
     assert shell.database.stat().st_ino == before
+
+
+@pytest.mark.parametrize("name", ["tidemill.db-wal", "tidemill.db-shm", "tidemill.db-journal", "daemon.lock"])
+def test_a_backup_never_replaces_a_part_of_a_database(stopped: Shell, name: str) -> None:
+    """SQLite would read the copy as the log of the database, and the daemon's work would be lost."""
+    (stopped.folder / "daemon.lock").touch()
+    (stopped.folder / name).write_bytes(b"")
+    code, _, err = stopped.run("db", "backup", "--force", str(stopped.folder / name))
+    assert (code, "belongs to the database beside it" in err) == (1, True)
+    assert (stopped.folder / name).read_bytes() == b""
+
+
+def test_a_backup_that_is_told_to_end_leaves_no_half_copy(
+    shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    there = set(tmp_path.iterdir())
+    monkeypatch.setattr(progress.Progress, "share", lambda *_, **__: signal.raise_signal(signal.SIGTERM))
+    assert shell.run("db", "backup", str(tmp_path / "copy.db"))[0] == 143
+    assert set(tmp_path.iterdir()) == there
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_two_restores_in_one_second_keep_both_old_databases(stopped: Shell, tmp_path: Path) -> None:
+    copy = tmp_path / "copy.db"
+    stopped.text("db", "backup", str(copy))
+    stopped.text("db", "restore", str(copy))
+    found = stopped.json("db", "restore", str(copy))["aside"]
+    assert found == f"{stopped.folder}/tidemill.db.20261121T090000Z-2.aside"
+    assert len(list(stopped.folder.glob("*.aside"))) == 2
+
+
+def test_a_check_that_is_interrupted_finds_no_damage(stopped: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    def ctrl_c(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(inspections, "STEPS", 1)
+    monkeypatch.setattr(progress.Progress, "say", ctrl_c)
+    code, out, err = stopped.run("db", "check")
+    assert (code, out, "damaged" in err) == (130, "", False)
 
 
 def test_a_restore_brings_back_what_was_and_keeps_what_is(stopped: Shell, tmp_path: Path) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,7 +25,7 @@ def backup(session: Session) -> None:
     source = stores.database(session)
     stores.require_owner(source)
     target = _target(session)
-    with Progress() as progress:
+    with _told_to_end(), Progress() as progress:
         copied = backups.backup(
             source,
             target,
@@ -43,11 +46,23 @@ def _target(session: Session) -> Path:
         target /= f"tidemill-{session.now():%Y%m%dT%H%M%SZ}.db"
     if not target.parent.is_dir():
         raise TidemillError(f"{target.parent}: there is no such folder; make it first")
+    if _is_own(target):
+        raise TidemillError(f"{target} belongs to the database beside it, or to its daemon; name another file")
     if target.exists() and not session.args.force:
         raise TidemillError(f"{target} is there already; --force replaces it")
     if target.exists() and (not target.is_file() or target.name == places.DATABASE):
         raise TidemillError(f"{target} is not replaced; name another file")
     return target
+
+
+def _is_own(target: Path) -> bool:
+    """Say whether a file is a database in use, a part of one, or its daemon's."""
+    from tidemill.config.last_good import FILE_NAME
+    from tidemill.store.lock import FILE
+
+    parts = (places.DATABASE + suffix for suffix in ("", "-wal", "-shm", "-journal"))
+    beside = (target.parent / places.DATABASE).exists() and (target.parent / FILE).exists()
+    return beside and target.name in {*parts, places.SOCKET, FILE, FILE_NAME}
 
 
 def restore(session: Session) -> None:
@@ -67,7 +82,7 @@ def restore(session: Session) -> None:
         raise TidemillError(f"{source} is the database itself; name a copy of it")
     stores.require_owner(folder)
     lock = StateLock(folder)
-    with Progress() as progress:
+    with _told_to_end(), Progress() as progress:
         lock.acquire(session.now())
         with lock:
             backups.own_as(folder, lock.path)
@@ -90,6 +105,20 @@ def restore(session: Session) -> None:
     alive = times.local(None if facts.last_alive is None else facts.last_alive.isoformat(), seconds=False)
     if alive:
         print(f"the next start treats the time since {alive} as downtime: what fell due since then follows catch_up")
+
+
+@contextlib.contextmanager
+def _told_to_end() -> Iterator[None]:
+    """Let SIGTERM end the work as Ctrl-C does, with no half copy left: it is what ends a job that takes too long."""
+
+    def end(number: int, frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _told(facts: Facts) -> str:

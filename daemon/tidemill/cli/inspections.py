@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,7 +30,7 @@ def check(session: Session) -> int:
 
     full: bool = session.args.full
     path = _path(session)
-    with Progress() as progress, closing(connections.open_reader(path)) as connection:
+    with Progress() as progress, closing(connections.open_reader(path)) as connection, _interruptible():
         version = schema.require_restorable(connection, path)
         _keep_telling(connection, progress, session)
         damage = inspection.damage(connection, full=full)
@@ -54,6 +56,19 @@ def _path(session: Session) -> Path:
         raise NotFoundError(f"{path}: there is no such file")
     stores.require_owner(path)
     return path
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """Ctrl-C in the midst of a statement is no fault of the file, though SQLite tells it like one."""
+    import sqlite3
+
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode == sqlite3.SQLITE_INTERRUPT:
+            raise KeyboardInterrupt from error
+        raise
 
 
 def _keep_telling(connection: sqlite3.Connection, progress: Progress, session: Session) -> None:

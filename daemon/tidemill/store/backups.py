@@ -7,6 +7,7 @@ written meanwhile, and nothing waits for it. (Copying the file with ``cp`` while
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -115,7 +116,7 @@ def _verified(path: Path, named: str) -> inspection.Facts:
 
 def _set_aside(target: Path, now: datetime) -> Path:
     """Give the present database a second name, with everything in its one file where that can be done."""
-    aside = target.with_name(f"{target.name}.{now:%Y%m%dT%H%M%SZ}.aside")
+    aside = _free(target, now)
     if _is_whole(target):
         with closing(connections.connect_writer(target)) as connection:
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
@@ -124,9 +125,16 @@ def _set_aside(target: Path, now: datetime) -> Path:
         beside = target.with_name(target.name + suffix)
         if beside.exists():
             beside.replace(aside.with_name(aside.name + suffix))
-    aside.unlink(missing_ok=True)
     os.link(target, aside)
     return aside
+
+
+def _free(target: Path, now: datetime) -> Path:
+    """Return a name that nothing has: two restores in one second must not cost the first one's old database."""
+    stamp = f"{target.name}.{now:%Y%m%dT%H%M%SZ}"
+    others = (target.with_name(f"{stamp}-{number}.aside") for number in itertools.count(2))
+    names = itertools.chain([target.with_name(f"{stamp}.aside")], others)
+    return next(name for name in names if not any(Path(f"{name}{suffix}").exists() for suffix in ("", "-wal", "-shm")))
 
 
 def _is_whole(path: Path) -> bool:
