@@ -87,6 +87,17 @@ async def test_a_line_of_a_deleted_run_is_left_out_and_spoils_nothing(tmp_path: 
         assert store.stats.dropped == 0
 
 
+async def test_a_line_with_a_nul_in_it_is_kept_to_its_end(tmp_path: Path) -> None:
+    """SQL's JSON functions take a NUL for the end of a text."""
+    async with opened(tmp_path) as store:
+        run = new_run(1)
+        await store.write(runs.CREATE_RUNS, run)
+        line = LogRow(run=1, run_id=run.id, at=T0, level=20, logger="print", message="a\0b\\u0000c")
+        store.post(logs.LOGS, line)
+        await store.flush()
+        assert [each.row.message for each in await store.read(logs.of_all)] == ["a\\x00b\\u0000c"]
+
+
 # -- task runs -------------------------------------------------------------------------------------------------------
 
 

@@ -11,7 +11,7 @@ import msgspec
 
 from tidemill.clock import from_us, to_us
 from tidemill.core.daemon_log import DaemonLine
-from tidemill.store.ops import Lane, Op, rows, scalar
+from tidemill.store.ops import Lane, Op, rows, scalar, whole
 from tidemill.store.statements import load
 
 _SQL = load("daemon_log")
@@ -40,7 +40,7 @@ def _add(connection: sqlite3.Connection, items: Sequence[DaemonLine]) -> list[No
             None if line.logger == _HOUSE else line.logger,
             line.event,
             line.deployment,
-            line.message,
+            whole(line.message),
             rows([line.fields])[1:-1] if line.fields else None,
         )
         for line in items

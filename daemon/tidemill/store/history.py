@@ -10,7 +10,7 @@ import msgspec
 
 from tidemill.clock import from_us, to_us
 from tidemill.core.states import NAMES, State, StateType
-from tidemill.store.ops import scalar
+from tidemill.store.ops import scalar, whole
 from tidemill.store.statements import load
 
 _SQL = load("history")
@@ -67,7 +67,7 @@ def tail(entry: State) -> tuple[int, str | None, int, str | None, str | None]:
         NUMBER_OF[entry.type],
         stored_name(entry),
         to_us(entry.timestamp),
-        entry.message,
+        None if entry.message is None else whole(entry.message),
         stored_json(entry.data),
     )
 

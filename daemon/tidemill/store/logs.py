@@ -9,7 +9,7 @@ import msgspec
 
 from tidemill.clock import from_us, to_us
 from tidemill.core.runs import LogRow
-from tidemill.store.ops import Lane, Op, rows, scalar
+from tidemill.store.ops import Lane, Op, rows, scalar, whole
 from tidemill.store.statements import load
 
 _SQL = load("logs")
@@ -38,7 +38,7 @@ def _add(connection: sqlite3.Connection, items: Sequence[LogRow]) -> list[None]:
                         to_us(row.at),
                         row.level,
                         None if row.logger == PRINT else row.logger,
-                        row.message,
+                        whole(row.message),
                         row.task_run_id,
                     )
                     for row in items

@@ -46,6 +46,11 @@ def rows(values: Sequence[object]) -> str:
     return msgspec.json.encode(values).decode()
 
 
+def whole(text: str) -> str:
+    """Return text that SQL's JSON functions keep to its end: they take a NUL for it, and lose the rest."""
+    return text.replace("\0", "\\x00")
+
+
 def scalar(connection: sqlite3.Connection, statement: str, parameters: Mapping[str, object]) -> object:
     """Return the one value of a statement that answers one row."""
     return connection.execute(statement, parameters).fetchone()[0]

@@ -13,7 +13,7 @@ from tidemill.core.filters import TaskRunFilter
 from tidemill.core.runs import TaskRun
 from tidemill.core.states import State, StateType
 from tidemill.store import history
-from tidemill.store.ops import Op, instant, microseconds, rows, scalar
+from tidemill.store.ops import Op, instant, microseconds, rows, scalar, whole
 from tidemill.store.statements import load
 
 _SQL = load("task_runs")
@@ -108,7 +108,7 @@ def _end(connection: sqlite3.Connection, items: Sequence[Ending]) -> list[int]:
                 "runs": rows(item.runs),
                 "type": history.NUMBER_OF[item.state.type],
                 "at": to_us(item.state.timestamp),
-                "message": item.state.message,
+                "message": None if item.state.message is None else whole(item.state.message),
             },
         ).rowcount
         for item in items
