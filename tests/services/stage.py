@@ -182,7 +182,8 @@ class World:
         others = [task for task in asyncio.all_tasks() if task is not me]
         for task in others:
             task.cancel()
-        await asyncio.gather(*others, return_exceptions=True)
+        # A service may have ended with the error of the dead disk before: nobody is to be told of it later.
+        await asyncio.gather(*others, *house._tasks.values(), return_exceptions=True)
         with contextlib.suppress(Exception):
             await house.store.aclose()
 

@@ -25,21 +25,21 @@ newest AS MATERIALIZED (
 ),
 placed AS (
     SELECT
-        run.seq, run.expected_start, grouped.deployment, run.state_type >= 5 AS ended,
-        run.state_type >= 5 AND run.expected_start < :before
-            AND (run.expected_start < newest.at OR run.seq < newest.seq) AS aged
+        run.seq, run.expected_start, grouped.deployment,
+        run.expected_start < :before AND (run.expected_start < newest.at OR run.seq < newest.seq) AS aged
     FROM run INDEXED BY run_state
     CROSS JOIN grouped ON grouped.route = run.route
-    LEFT JOIN newest ON newest.deployment = grouped.deployment
+    CROSS JOIN newest ON newest.deployment = grouped.deployment
+    WHERE run.state_type >= 5
 ),
 left_over AS (
-    SELECT seq, ended, row_number() OVER (PARTITION BY deployment ORDER BY expected_start DESC, seq DESC) AS from_newest
+    SELECT seq, row_number() OVER (PARTITION BY deployment ORDER BY expected_start DESC, seq DESC) AS from_newest
     FROM placed WHERE NOT aged
 ),
 going AS MATERIALIZED (
     SELECT seq FROM placed WHERE aged
     UNION ALL
-    SELECT seq FROM left_over WHERE ended AND from_newest > :keep
+    SELECT seq FROM left_over WHERE from_newest > :keep
 )
 SELECT
     (SELECT count(*) FROM going),

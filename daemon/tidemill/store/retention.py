@@ -27,7 +27,7 @@ SLACK_PAGES = 4000  # free pages that stay in the file for the runs to come
 
 _numbers = msgspec.json.Decoder(list[int])
 _crowded = msgspec.json.Decoder(list[tuple[list[int], int]])
-_oldest = msgspec.json.Decoder(list[tuple[int, int, int]])
+_oldest = msgspec.json.Decoder(list[tuple[int, int]])
 
 
 class Pruning(msgspec.Struct, frozen=True, kw_only=True):
@@ -106,9 +106,7 @@ def _by_count(connection: sqlite3.Connection, keep: int, found: list[int]) -> li
             _oldest.decode(str(scalar(connection, _SQL["oldest_on"], {"route": route, "limit": limit})))
             for route in routes
         ]
-        # Unfinished runs among the oldest are passed over, not made up for by younger ones.
-        oldest = sorted(itertools.chain(*pages))[:limit]
-        chosen.update(dict.fromkeys(seq for _, seq, ended in oldest if ended))
+        chosen.update(dict.fromkeys(seq for _, seq in sorted(itertools.chain(*pages))[:limit]))
     return list(chosen)[:PIECE_RUNS]
 
 

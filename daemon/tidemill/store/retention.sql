@@ -28,12 +28,12 @@ FROM (
     GROUP BY ifnull(route.deployment, '') HAVING sum(counted.runs - ifnull(unfinished.runs, 0)) > :keep
 );
 
--- A route's oldest runs: when they were to start, their number, and whether they have ended.
+-- A route's oldest finished runs: when they were to start, and their number.
 -- name: oldest_on
-SELECT json_group_array(json_array(expected_start, seq, state_type >= 5))
+SELECT json_group_array(json_array(expected_start, seq))
 FROM (
-    SELECT expected_start, seq, state_type FROM run INDEXED BY run_route
-    WHERE route = :route ORDER BY expected_start, seq LIMIT :limit
+    SELECT expected_start, seq FROM run INDEXED BY run_route
+    WHERE route = :route AND state_type >= 5 ORDER BY expected_start, seq LIMIT :limit
 );
 
 -- The last number among the oldest lines that are older than an instant.
