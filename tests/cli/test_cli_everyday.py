@@ -110,6 +110,8 @@ def test_status_shows_the_last_reload_who_is_told_what_failed_and_what_goes_on(
     brief = {"id": "0" * 36, "name": "calm-heron", "deployment": "report"}
     channel = {"name": "default", "type": "mail", "waiting": 2, "error": "refused", "delivered": None,
                "failing_since": now}  # fmt: skip
+    later = (shell.daemon.clock.now() + timedelta(minutes=4)).isoformat()
+    paced = channel | {"name": "chat", "error": None, "delivered": now, "failing_since": None, "next": later}
     backfill = {
         "id": "1" * 36,
         "deployment": "report",
@@ -122,9 +124,10 @@ def test_status_shows_the_last_reload_who_is_told_what_failed_and_what_goes_on(
     parts = {
         "state": "draining",
         "reload": {"at": now, "outcome": "refused", "summary": "2 faults", "faults": ["a", "b"]},
-        "notify": {"channels": [channel]},
+        "notify": {"channels": [channel, paced]},
         "lately": {"ended": {"Completed": 281, "Failed": 2},
-                   "failed": [brief | {"state_name": "TimedOut", "at": now, "message": "no answer"}]},
+                   "failed": [brief | {"state_name": "TimedOut", "at": now, "message": "no answer"},
+                              brief | {"state_name": "Failed", "at": now, "message": "x" * 2000}]},
         "drain": {"draining": True, "since": now, "by": "ada", "waits_for": [brief]},
         "backfills": [backfill],
         "paused": [{"name": "old", "by_hand": False, "since": None, "by": None}],
@@ -143,6 +146,8 @@ def test_status_shows_the_last_reload_who_is_told_what_failed_and_what_goes_on(
         "Deployments    3; in shadow mode: a, b",
         "Last day       281 Completed, 2 Failed",
         "default (mail): failing for now: refused; 2 wait",
+        "chat (mail): last told now; 2 wait, the next goes in 4m00s",
+        "Failed now: " + "x" * 300 + "…\n",
         "by ada: waits for 1 run. Undo: tidemill drain --undo",
         "report  calm-heron (00000000), TimedOut now: no answer",
         "report (11111111) by ada: 4 of 9 fires, 2 running",

@@ -111,7 +111,7 @@ WRONG = {
     'of [notify]; did you mean "paper"?',
     f'{JOB}notify = ["default"]\n': '3:11 deployments.job.notify[0]: "default" is no channel of [notify]; '
     'write default = "mailto:…" under [notify]',
-    f"{JOB}notify = true\n": "deployments.job.notify: ",
+    f"{JOB}notify = true\n": "deployments.job.notify: true names nobody; write false, ",
     f'{JOB}ping = "hc-ping.com/x"\n': '3:8 deployments.job.ping: "hc-ping.com/x" is not the URL of a web address',
     f'{JOB}ping = {{ sucess = "https://a.b" }}\n': '"sucess" is nothing a ping tells; did you mean "success"?',
     f'{JOB}ping = {{ env = "NOT_THERE" }}\n': "environment variable NOT_THERE is not set",

@@ -72,10 +72,19 @@ async def made(world: World, house: House, deployment: str = "then") -> list[Flo
     return [run for run in await world.runs(house, deployment) if run.created_by == "automation"]
 
 
-async def keep(house: House, world: World, key: str, text: str) -> None:
+async def keep(house: House, world: World, key: str, text: str, run: FlowRun | None = None) -> None:
     """Store an artifact as a run does; equal content makes no new version."""
     now = world.now
-    artifact = Artifact(id=house.orchestrator.ids.new(now), key=key, version=0, type="json", text=text, created=now)
+    artifact = Artifact(
+        id=house.orchestrator.ids.new(now),
+        key=key,
+        version=0,
+        type="json",
+        text=text,
+        run_id=None if run is None else run.id,
+        deployment=None if run is None else run.deployment,
+        created=now,
+    )
     stored = await house.store.write(ARTIFACTS, artifact)
     if stored.id == artifact.id:
         house.bus.publish([ArtifactStored(stored)])

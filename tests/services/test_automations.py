@@ -130,6 +130,20 @@ def test_a_run_is_made_when_an_artifact_changes_with_what_changed(tmp_path: Path
     play(tmp_path, main)
 
 
+def test_the_run_that_made_an_artifact_is_called_by_its_name(tmp_path: Path) -> None:
+    async def main(world: World) -> None:
+        then = '{ notify = "default", message = "{version} by {run} of {flow}" }'
+        async with world.daemon(config('{ artifact = "prices" }', then), takes(seconds(1))) as house:
+            told = Told(house)
+            await world.wait(minutes(11))
+            run = (await world.runs(house, "job"))[0]
+            await keep(house, world, "prices", "1", run)
+            await world.wait(seconds(5))
+            assert told.subjects() == [f"1 by {run.name} of shell"]
+
+    play(tmp_path, main)
+
+
 # --- a dead man's switch --------------------------------------------------------------------------------------------
 
 

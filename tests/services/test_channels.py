@@ -27,7 +27,7 @@ from tidemill.core.channels import Channel, ChannelType, Encryption, Undelivered
 from tidemill.core.deployments import SecretRef
 from tidemill.core.notices import Message
 from tidemill.runners.threads import PoolThreads
-from tidemill.services import mail
+from tidemill.services import mail, webhooks
 from tidemill.services.carriers import Carriers, with_ending
 from tidemill.services.webhooks import filled, signature
 from tidemill.telemetry.redaction import Redactor
@@ -443,6 +443,23 @@ async def test_a_receiver_that_is_not_there_is_named_by_why_alone() -> None:
 
 
 # --- pings ------------------------------------------------------------------------------------------------------------
+
+
+async def test_of_a_receiver_that_says_nothing_is_said_how_long_was_waited(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mail, "CONNECT_S", 0.2)
+    monkeypatch.setattr(webhooks, "READ_S", 0.2)
+
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while await reader.read(1000):
+            pass
+        writer.close()
+
+    async with await asyncio.start_server(silent, "127.0.0.1", 0) as server, carriers() as found:
+        port = server.sockets[0].getsockname()[1]
+        with pytest.raises(UndeliveredError, match=rf"127\.0\.0\.1:{port}: no answer within 0 s"):
+            await found.carry(mailing(server="127.0.0.1", port=port, encryption=Encryption.NONE), MESSAGE)
+        with pytest.raises(UndeliveredError, match="nothing came within 0 s"):
+            await found.carry(hook(f"http://127.0.0.1:{port}/"), MESSAGE)
 
 
 async def test_a_ping_asks_its_url_with_a_word_added() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from stage import DONE, FAILED, NOON, Script, World, minutes, play, seconds, takes
 
+import tidemill
 from tidemill.core.channels import Channel, UndeliveredError
 from tidemill.core.deployments import SecretRef
 from tidemill.core.messages import LISTED
@@ -18,6 +19,7 @@ from tidemill.core.ports import Job, Outcome
 from tidemill.core.states import StateType
 from tidemill.errors import NotFoundError, TidemillError
 from tidemill.services.house import House
+from tidemill.services.messages import without_engine
 
 HOUR = timedelta(hours=1)
 NOTIFY = '[notify]\ndefault = "mailto:me@example.org"\n'
@@ -339,6 +341,13 @@ def test_notices_of_one_key_that_wait_are_told_once(tmp_path: Path) -> None:
         assert "first" not in message.text
 
     play(tmp_path, main)
+
+
+def test_what_crashed_is_not_hidden_by_tidemills_own_frames() -> None:
+    home = Path(tidemill.__file__).parent
+    engine = [f'  File "{home}/runners/child.py", line {number} in live' for number in range(19)]
+    mine = ["Fatal Python error: Segmentation fault", '  File "/srv/flows/report.py", line 9 in load']
+    assert without_engine([*mine, *engine]) == mine
 
 
 # --- channels that do not work ----------------------------------------------------------------------------------------

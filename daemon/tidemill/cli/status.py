@@ -12,6 +12,7 @@ from tidemill.cli.session import Session
 from tidemill.errors import EXIT_FAILED, EXIT_NO_DAEMON, EXIT_OK
 
 MOST = 20  # lines of a section
+MESSAGE = 300  # characters of why a run failed
 SHADOWS = 5  # deployments in shadow mode, by name
 
 
@@ -116,8 +117,13 @@ def _channel(each: dict[str, Any], now: datetime) -> str:
     if each["error"]:
         since = times.ago(each["failing_since"], now).removesuffix(" ago")
         return f"{said}: failing for {since}: {each['error']}; {each['waiting']} wait"
+    wait = ""
+    if each["waiting"] and each.get("next"):
+        wait = f"; {each['waiting']} wait, the next goes {times.ago(each['next'], now)}"
     if each["delivered"]:
-        return f"{said}: last told {times.ago(each['delivered'], now)}"
+        return f"{said}: last told {times.ago(each['delivered'], now)}{wait}"
+    if wait:
+        return f"{said}{wait.replace('; ', ': ', 1)}"
     return f"{said}: nothing to tell so far; try it: tidemill notify test {each['name']}"
 
 
@@ -137,7 +143,8 @@ def _draining(drain: dict[str, Any] | None) -> list[str]:
 
 
 def _failed(run: dict[str, Any], now: datetime) -> str:
-    said = f": {run['message']}" if run["message"] else ""
+    message = text.clean(run["message"] or "")
+    said = f": {message if len(message) <= MESSAGE else f'{message[:MESSAGE]}…'}" if message else ""
     return text.clean(f"{_name(run)}, {run['state_name']} {times.ago(run['at'], now)}{said}")
 
 

@@ -148,6 +148,8 @@ def channels() -> Kind:
     def convert(value: Any, base: Path) -> tuple[str, ...]:
         if value is False:
             return ()
+        if value is True:
+            raise Wrong("true names nobody", write)
         if isinstance(value, str):
             return (str(named.convert(value, base)),)
         items = of_type(value, list, "a list of channels", write)

@@ -33,7 +33,7 @@ from tidemill.services.fires import Fires
 from tidemill.services.orchestrator import HEAL_S
 from tidemill.services.timekeeper import Timekeeper
 from tidemill.services.wake import Wake
-from tidemill.store import Store, automations
+from tidemill.store import Store, automations, runs
 
 KIND = "automation"  # of overrides by hand
 MOST_HEARD = 20_000  # events that wait; with more, history is read instead
@@ -241,6 +241,7 @@ class Automations:
         steps = tuple(Step(action=each) for each in automation.then if isinstance(each, Tell) or not cause.over)
         if not steps:
             return False
+        cause = await self._named(cause)
         fire = Fire(automation=name, cause=cause, at=now, steps=steps)
         try:
             number = await self._store.write(automations.FIRE, fire)
@@ -256,6 +257,17 @@ class Automations:
         logger.info("automation %s fires (%s): %s", name, does, cause.reason, extra={"fields": fields})
         self._doing.put(replace(fire, number=number), now)
         return True
+
+    async def _named(self, cause: Cause) -> Cause:
+        """Return a cause with its run's name and flow, where it was heard of by the run's id."""
+        id_ = cause.run
+        if id_ is None or cause.run_name is not None:
+            return cause
+        try:
+            run = await self._store.read(lambda connection: runs.get(connection, id_))
+        except StoreUnavailableError:
+            return cause
+        return cause if run is None else replace(cause, run_name=run.name, flow=run.flow)
 
     def _hold_back(self, entry: Entry, cause: Cause) -> None:
         entry.held_back += 1

@@ -128,7 +128,7 @@ def _by_server(channel: Channel, mail: EmailMessage, host: str, password: str | 
     except smtplib.SMTPResponseException as error:
         raise UndeliveredError(f"{server}: {_said(error)}") from None
     except (smtplib.SMTPException, OSError) as error:
-        raise UndeliveredError(f"{server}: {getattr(error, 'strerror', None) or error}") from None
+        raise UndeliveredError(f"{server}: {_why(error)}") from None
     if refused:
         # The others have it: sending it again would tell them twice.
         raise PartlyRefusedError(f"{server} refused {_refusals(refused)}")
@@ -154,6 +154,12 @@ def _connected(channel: Channel, host: str) -> smtplib.SMTP:
             link.close()
             raise
     return link
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, TimeoutError) or isinstance(error.__context__, TimeoutError):
+        return f"no answer within {CONNECT_S:.0f} s"
+    return getattr(error, "strerror", None) or str(error)
 
 
 def _said(error: smtplib.SMTPResponseException) -> str:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import tidemill
@@ -36,6 +38,8 @@ from tidemill.store import notices as stored
 from tidemill.store import runs as stored_runs
 
 LONGEST_LINE = 500
+READ = 3 * LINES  # lines of output; those of a crash are mostly tidemill's own
+_ENGINE = re.compile(rf'  File "{re.escape(str(Path(tidemill.__file__).parent))}/[^"]*", line \d+ in ')
 MOST_FACTS = LISTED  # notices of one message that the database is asked about
 
 
@@ -170,15 +174,18 @@ def _facts(connection: sqlite3.Connection, notice: Notice, *, output: bool) -> T
     shown: list[str] = []
     cut = 0
     if run is not None and output:
-        rows = logs.tail_of_run(connection, run.seq, limit=LINES + 1)
-        cut = max(0, len(rows) - LINES)
-        for each in rows[-LINES:]:
-            shown += [_bounded(line) for line in each.row.message.splitlines() or [""]]
-        cut += max(0, len(shown) - LINES)
-        shown = shown[-LINES:]
+        rows = logs.tail_of_run(connection, run.seq, limit=READ)
+        whole = [_bounded(line) for each in rows for line in each.row.message.splitlines() or [""]]
+        shown = without_engine(whole)[-LINES:]
+        cut = len(whole) - len(shown)
     success = None if notice.deployment is None else stored.last_success(connection, notice.deployment)
     lines = tuple(shown) if run is not None and output else None
     return Told(notice=notice, run=run, lines=lines, cut=cut, last_success=success)
+
+
+def without_engine(lines: Sequence[str]) -> list[str]:
+    """Return lines without tidemill's own frames in the stack that a crash left: what crashed is above them."""
+    return [line for line in lines if not _ENGINE.match(line)]
 
 
 def _bounded(line: str) -> str:

@@ -140,7 +140,9 @@ class Outbox:
                 for item in gone.waiting.values():
                     self._line(DEFAULT).add(item, self._clock.monotonic())
             elif gone.waiting:
-                logger.warning("notify channel %s is gone, and with it %d notices", name, len(gone.waiting))
+                logger.warning(
+                    "notify channel %s is gone, and there is no default: %s, for nobody", name, _wait(len(gone.waiting))
+                )
                 self._forget(list(gone.waiting))
         for line in self._lines.values():
             line.not_before_s = 0.0

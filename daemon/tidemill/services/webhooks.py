@@ -88,7 +88,7 @@ class Web:
             finally:
                 await answer.aclose()
         except ExchangeError as error:
-            raise UndeliveredError(str(error)) from None
+            raise UndeliveredError(_in_seconds(str(error))) from None
         raise UndeliveredError(
             _refusal(answer.status, bytes(said), location), retry_after_s=_seconds(retry_after, self._clock.now())
         )
@@ -98,6 +98,11 @@ class Web:
         if self._client is not None:
             client, self._client = self._client, None
             await client.aclose()
+
+
+def _in_seconds(said: str) -> str:
+    """Say how long was waited: a channel has no keys for it."""
+    return said.replace("connect_timeout", f"{CONNECT_S:.0f} s").replace("read_timeout", f"{READ_S:.0f} s")
 
 
 def _refusal(status: int, said: bytes, location: str | None) -> str:
