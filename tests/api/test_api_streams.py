@@ -201,9 +201,9 @@ async def test_the_log_of_a_run_that_has_ended_is_told_and_ends(tmp_path: Path, 
         found = []
         while (message := await reader.next())[0]:
             found.append(message)
-        assert [event for event, _ in found] == ["state", *["log"] * 1100, "end"]
+        assert [event for event, _ in found] == [*["log"] * 1100, "state", "end"], "in the order of time"
         tail = await served.read(f"/logs/stream?flow_run_id={run.id}&tail=2&level=20")
-        assert [(await tail.next())[0] for _ in range(4)] == ["state", "log", "log", "end"]
+        assert [(await tail.next())[0] for _ in range(4)] == ["log", "log", "state", "end"]
 
 
 async def test_following_a_run_that_is_deleted_ends(tmp_path: Path, clock: FakeClock) -> None:

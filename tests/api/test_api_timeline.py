@@ -183,6 +183,8 @@ async def test_the_timeline_of_a_run_has_nothing_of_others(tmp_path: Path, clock
             "Completed in 3.0 s",
         ]  # fmt: skip
         assert {line["fields"]["run_id"] for line in found} == {run.id}
+        assert {line["fields"]["run"] for line in found} == {"brisk-otter"}
+        assert {line["subject"] for line in found} == {"bored-daily brisk-otter"}
         assert said(await read(mill, flow_run_id="brisk-otter", tail=2)) == said(found)[-2:]
 
 

@@ -393,6 +393,11 @@ def test_what_happened_is_told_in_a_sentence(event, level: str, sentence: str) -
     assert (formats._SHORT[formats.level_name(entry.level)], entry.message) == (level, sentence)
 
 
+def test_an_artifact_is_told_with_the_run_that_made_it() -> None:
+    (entry,) = entries_of(ArtifactStored(ARTIFACT, "brisk-otter"), logging.INFO)
+    assert (entry.subject, entry.fields["run"]) == (f"{ARTIFACT.deployment} brisk-otter", "brisk-otter")
+
+
 def test_skipped_fires_are_told_with_their_reason() -> None:
     first, last = NOW - timedelta(hours=2), NOW
     skipped = SkippedFire(

@@ -170,7 +170,9 @@ class RunLog:
         dropped = 0
         try:
             run = await self._fresh()
-            yield self._state(run)
+            ended = run.state.is_terminal  # then its lines were before that state
+            if not ended:
+                yield self._state(run)
             if self.tail is not None:
                 await self._skip_to_tail(run, self.tail)
             while not run.state.is_terminal:
@@ -209,6 +211,8 @@ class RunLog:
             await self.control.store.flush()
             async for chunk in self._lines(run):
                 yield chunk
+            if ended:
+                yield self._state(run)
             async for chunk in self._progress(run):
                 yield chunk
             yield message("end", self._document(run))

@@ -178,7 +178,7 @@ def _said(line: DaemonLine) -> tuple[Entry, None]:
 _TABLES: tuple[tuple[Table[Any], str, Callable[[Any], tuple[Entry, str | None]]], ...] = (
     (timeline.LINES, "output", lambda found: (entry_of_output(*found), found[0].id)),
     (timeline.SKIPPED, "skipped", lambda found: (entry_of_skipped(found), None)),
-    (timeline.ARTIFACTS, "artifact", lambda found: (entry_of_artifact(found, found.length), found.run_id)),
+    (timeline.ARTIFACTS, "artifact", lambda found: (entry_of_artifact(found, found.length, found.run), found.run_id)),
     (timeline.DIARY, "daemon", _said),
 )
 

@@ -31,6 +31,7 @@ class ArtifactStored(msgspec.Struct, frozen=True):
     """An artifact has a new version."""
 
     artifact: Artifact
+    run: str | None = None  # the name of the run that made it
 
 
 class ArtifactUpdated(msgspec.Struct, frozen=True):

@@ -187,7 +187,7 @@ class DaemonRecorder:
                     self._open_tasks[told.id] = (run, told)
             case Artifact():
                 house.intake.send_tasks()
-                self._keep(told)
+                self._keep(run, told)
             case Update():
                 house.intake.send_tasks()
                 house.store.post(artifacts.UPDATE_ARTIFACTS, told.artifact, event=ArtifactUpdated(told.artifact))
@@ -250,11 +250,11 @@ class DaemonRecorder:
             self._house.intake.put(self, self.run, self._house.records.dropped(self.run, f"{dropped} lines dropped"))
         return admitted
 
-    def _keep(self, artifact: Artifact) -> None:
+    def _keep(self, run: FlowRun, artifact: Artifact) -> None:
         if self._kept is None:
             self._kept = []
         future = self._house.store.submit(artifacts.ARTIFACTS, artifact)
-        future.add_done_callback(lambda done: self._house.tell_artifact(artifact, done))
+        future.add_done_callback(lambda done: self._house.tell_artifact(run, artifact, done))
         self._kept.append(future)
 
     def _end_tasks(self, outcome: Outcome) -> None:
@@ -361,7 +361,7 @@ class RecorderHouse:
             text = await self.store.read(lambda connection: task_cache.get(connection, key, now))
         return None if text is None else {"value": msgspec.json.decode(text)}
 
-    def tell_artifact(self, made: Artifact, stored: asyncio.Future[Artifact]) -> None:
+    def tell_artifact(self, run: FlowRun, made: Artifact, stored: asyncio.Future[Artifact]) -> None:
         """Publish a new version; equal content made none."""
         if not stored.cancelled() and stored.exception() is None and stored.result().id == made.id:
-            self.publish([ArtifactStored(stored.result())])
+            self.publish([ArtifactStored(stored.result(), run.name)])

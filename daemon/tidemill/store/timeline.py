@@ -223,15 +223,23 @@ class Made(msgspec.Struct, frozen=True, kw_only=True):
     version: int
     type: str
     length: int  # characters
+    run: str | None  # its name, while it is there
     run_id: str | None
     deployment: str | None
     created: datetime
 
 
 def _made(row: tuple[Any, ...]) -> Made:
-    _, at, key, version, kind, length, run_id, deployment = row
+    _, at, key, version, kind, length, run_id, deployment, run = row
     return Made(
-        key=key, version=version, type=kind, length=length, run_id=run_id, deployment=deployment, created=from_us(at)
+        key=key,
+        version=version,
+        type=kind,
+        length=length,
+        run=run,
+        run_id=run_id,
+        deployment=deployment,
+        created=from_us(at),
     )
 
 
@@ -241,4 +249,4 @@ LINES: Table[tuple[Whose, LogRow]] = Table(
 )  # fmt: skip
 SKIPPED: Table[SkippedFire] = Table("skipped", tuple[int, int, str, str, int, int, int, int, str], _skipped)
 DIARY: Table[DaemonLine] = Table("daemon", tuple[int, int, int, _S, _S, _S, str, dict[str, Any] | None], _said)
-ARTIFACTS: Table[Made] = Table("artifact", tuple[int, int, _S, int, str, int, _S, _S], _made)
+ARTIFACTS: Table[Made] = Table("artifact", tuple[int, int, _S, int, str, int, _S, _S, _S], _made)

@@ -188,8 +188,15 @@ SELECT json_array(number, created) FROM artifact WHERE number >= :number ORDER B
         AND (:run_id IS NULL OR run_id = :run_id)
 
 -- name: artifact_rows
-SELECT json_group_array(json_array(number, created, key, version, type, length(text), run_id, deployment))
-FROM (SELECT * {artifact_told} ORDER BY number);
+SELECT json_group_array(json_array(number, created, key, version, type, length, run_id, deployment, name))
+FROM (
+    SELECT told.*, run.name
+    FROM (
+        SELECT number, created, key, version, type, length(text) AS length, run_id, deployment {artifact_told}
+    ) AS told
+    LEFT JOIN run ON run.id = told.run_id
+    ORDER BY told.number
+);
 
 -- name: artifact_times
 SELECT json_group_array(json_array(number, created)) FROM (SELECT number, created {artifact_told} ORDER BY number DESC);

@@ -55,10 +55,10 @@ def entries_of(event: Event, least: int) -> list[Entry]:
     match event:
         case RunChanged():
             return _run_changed(event, least)
-        case ArtifactStored(artifact=artifact):
+        case ArtifactStored(artifact=artifact, run=run):
             if least > INFO:
                 return []
-            return [entry_of_artifact(artifact, len(artifact.text))]
+            return [entry_of_artifact(artifact, len(artifact.text), run)]
         case FiresSkipped(skipped=skipped):
             return [entry_of_skipped(skipped)] if least <= INFO else []
         case TaskRunChanged(run=run, task=task):
@@ -101,12 +101,13 @@ class Made(Protocol):
     def created(self) -> datetime: ...
 
 
-def entry_of_artifact(made: Made, length: int) -> Entry:
-    """Return the line of an artifact's new version, which has so many characters."""
+def entry_of_artifact(made: Made, length: int, run: str | None) -> Entry:
+    """Return the line of an artifact's new version, which has so many characters. ``run``: its name."""
     version = f" version {made.version}" if made.version else ""
     what = f"{made.key or 'without a key'}{version} ({made.type}, {length} characters)"
-    fields = {"artifact": made.key, "deployment": made.deployment, "run_id": made.run_id}
-    return Entry(made.created, INFO, made.deployment or "artifact", f"Artifact {what}", _present(fields), True)
+    fields = {"artifact": made.key, "deployment": made.deployment, "run": run, "run_id": made.run_id}
+    subject = " ".join(each for each in (made.deployment, run) if each) or "artifact"
+    return Entry(made.created, INFO, subject, f"Artifact {what}", _present(fields), True)
 
 
 def _task_changed(run: FlowRun, task: TaskRun) -> Entry:
