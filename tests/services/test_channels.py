@@ -449,17 +449,23 @@ async def test_of_a_receiver_that_says_nothing_is_said_how_long_was_waited(monke
     monkeypatch.setattr(mail, "CONNECT_S", 0.2)
     monkeypatch.setattr(webhooks, "READ_S", 0.2)
 
+    talks: list[asyncio.Task[Any] | None] = []
+
     async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        talks.append(asyncio.current_task())
         while await reader.read(1000):
             pass
         writer.close()
+        await writer.wait_closed()
 
-    async with await asyncio.start_server(silent, "127.0.0.1", 0) as server, carriers() as found:
-        port = server.sockets[0].getsockname()[1]
+    server = await asyncio.start_server(silent, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    async with server, carriers() as found:
         with pytest.raises(UndeliveredError, match=rf"127\.0\.0\.1:{port}: no answer within 0 s"):
             await found.carry(mailing(server="127.0.0.1", port=port, encryption=Encryption.NONE), MESSAGE)
         with pytest.raises(UndeliveredError, match="nothing came within 0 s"):
             await found.carry(hook(f"http://127.0.0.1:{port}/"), MESSAGE)
+    await asyncio.gather(*(talk for talk in talks if talk is not None))
 
 
 async def test_a_ping_asks_its_url_with_a_word_added() -> None:
