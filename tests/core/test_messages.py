@@ -160,6 +160,12 @@ def test_of_one_deployment_the_last_word_counts(told: list[Told], worth: list[in
     assert latest([each.notice for each in told]) == worth
 
 
+def test_what_automations_tell_together_is_told_with_when_and_of_which_run() -> None:
+    notice = Notice(kind=NoticeKind.AUTOMATION, subject="job is late", run=RUN.id, at=NOW)
+    text = compose([Told(notice=notice), daemons("disk full")], PLACE).text
+    assert "02:31:00  job is late\n  tidemill flow-run logs 8a49247b\n" in text
+
+
 def test_output_that_nobody_looked_at_is_not_said_to_be_none() -> None:
     assert "It wrote nothing" not in compose([replace(TOLD, lines=None)], PLACE).text
 

@@ -238,7 +238,9 @@ def _digest(told: Sequence[Told], place: Place) -> str:
     found = [f"On {place.host}, {when}:", ""]
     other = [each for each in told if each.notice.kind not in {*FAILURES, NoticeKind.RECOVERED, NoticeKind.MISSED}]
     for each in other:
-        found += [each.notice.subject, *(f"  {line}" for line in each.notice.lines), ""]
+        at = (each.notice.at or place.now).astimezone(place.zone)
+        lines = (*each.notice.lines, *_look(each))
+        found += [f"{at:%H:%M:%S}  {each.notice.subject}", *(f"  {line}".rstrip() for line in lines), ""]
     failed = [each for each in told if each.notice.kind in FAILURES]
     if failed:
         found += _failed(failed, place)
