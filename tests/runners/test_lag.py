@@ -168,7 +168,7 @@ async def test_code_that_blocks_the_loop_is_named_with_its_line_while_it_does(
             await house.heard.wait()
         assert house.told == [("blocks", False), ("blocks", True)]
         assert house.texts[0].startswith(f"daily: brisk-otter | {tmp_path}/report.py:{line_of(FLOWS, flow)} ")
-        assert house.seconds[0] < 1
+        assert house.seconds[0] < 2, "within a second, and one more on a busy machine"
         assert [
             record.getMessage().split(" for ")[0] for record in caplog.records if record.name == "tidemill.lag"
         ] == [
@@ -198,7 +198,7 @@ async def test_a_thread_that_hogs_the_interpreter_is_named_with_its_line(tmp_pat
             await house.heard.wait()
         assert house.told == [("hogs", False), ("hogs", True)]
         assert house.texts[0].startswith(f"daily: brisk-otter | {tmp_path}/report.py:{line_of(FLOWS, 'hogs')} hogs")
-        assert house.seconds[0] < 1
+        assert house.seconds[0] < 2, "within a second, and one more on a busy machine"
 
 
 async def test_what_goes_on_is_a_problem_and_what_has_ended_is_none(tmp_path: Path) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import random
+import subprocess
+import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -361,7 +364,22 @@ def several(tmp_path: Path, pool_limit: int) -> Loaded:
 @pytest.mark.parametrize("pool_limit", [100, 2])
 def test_in_several_processes_a_simulation_comes_to_the_same(tmp_path: Path, pool_limit: int) -> None:
     """Also where deployments that share no limit of their own meet in a pool that is too small."""
-    config = several(tmp_path, pool_limit)
+    # In a process of its own: threads that other tests have left here would keep it from having children.
+    code = f"import test_simulate, pathlib; test_simulate.alone_and_together(pathlib.Path({str(tmp_path)!r}), {pool_limit})"
+    paths = [str(Path(__file__).parent), *sys.path]
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def alone_and_together(folder: Path, pool_limit: int) -> None:
+    """Simulate in one process and in three, and hold one against the other."""
+    config = several(folder, pool_limit)
     lengths = Lengths(others=timedelta(seconds=127))
     one, three = (
         Simulation(config, start=MONDAY, lasts=DAY, lengths=lengths, instance_id=INSTANCE, processes=count)
