@@ -151,6 +151,22 @@ def test_lines_without_a_place_are_counted_and_told_when_there_is_one(tmp_path: 
     assert (folder / "mill.log").read_text() == "2 lines dropped\nfour\n"
 
 
+def test_while_lines_have_no_place_it_says_why(tmp_path: Path) -> None:
+    folder = tmp_path / "log"
+    folder.mkdir()
+    with log_with(folder / "mill.log") as (log, _):
+        logger.info("one")
+        assert (log.flush(), log.problems()) == (True, [])
+        shutil.rmtree(folder)
+        logger.info("two")
+        assert log.flush()
+        (problem,) = log.problems()
+        assert problem.startswith(f"[log] file: {folder}/mill.log cannot be opened: its folder is not there")
+        folder.mkdir()
+        logger.info("three")
+        assert (log.flush(), log.problems()) == (True, [])
+
+
 def test_after_a_line_that_was_torn_by_a_full_disk_the_next_one_begins_anew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -141,6 +141,7 @@ class Assembly:
         status.unfit = {name: "; ".join(map(str, found)) for name, found in fitness.faults.items()}
         status.addresses = [_address(each) for each in self._sockets]
         status.dropped_lines = lambda: self._log.dropped
+        status.troubles.append(self._log.problems)
         status.lag = self._lag.problems
         house.metrics.lag = self._lag
         return house

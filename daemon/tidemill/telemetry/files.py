@@ -23,6 +23,7 @@ class FileSink(DescriptorSink):
     def __init__(self, path: Path, *, notice: Callable[[int], str], limit: int = LIMIT_BYTES) -> None:
         super().__init__(_open(path), notice=notice, limit=limit)
         self.path = path
+        self.problem: str | None = None  # why lines are dropped now
         self._torn = False  # the last line in the file has no end
 
     def _put(self, data: bytes) -> bool:
@@ -30,7 +31,8 @@ class FileSink(DescriptorSink):
         if not self._current():
             try:
                 descriptor = _open(self.path)
-            except LogFileError:
+            except LogFileError as error:
+                self.problem = str(error)
                 return False
             self._give_back()
             self._descriptor, self._torn = descriptor, False
@@ -39,10 +41,11 @@ class FileSink(DescriptorSink):
         while left:
             try:
                 left = left[os.write(self._descriptor, left) :]
-            except OSError:
+            except OSError as error:
+                self.problem = f"[log] file: {self.path} cannot be written: {error.strerror}"
                 self._torn = self._torn or len(left) < len(before) + len(data)
                 return False
-        self._torn = False
+        self._torn, self.problem = False, None
         return True
 
     def close(self, timeout_s: float = 2.0) -> None:

@@ -80,6 +80,11 @@ class EventLog:
         """How many lines nobody took off our hands."""
         return sum(outlet.sink.dropped for outlet in self._outlets)
 
+    def problems(self) -> list[str]:
+        """Return why the file gets no lines now, if so."""
+        sinks = (outlet.sink for outlet in self._outlets)
+        return [sink.problem for sink in sinks if isinstance(sink, FileSink) and sink.problem is not None]
+
     def write(self, events: Sequence[Event]) -> None:
         """Tell a committed group's events."""
         self.put([entry for event in events for entry in entries_of(event, self._least)])
