@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 from store_making import T0, at, ended, new_run, opened
 
+from tidemill.core.daemon_log import DaemonLine
 from tidemill.core.runs import LogRow, SkippedFire
 from tidemill.core.states import StateType
-from tidemill.store import Store, logs, prunable, retention, runs, schedules
+from tidemill.store import Store, daemon_log, logs, prunable, retention, runs, schedules
 from tidemill.store.retention import Pruning
 
 DAY = 86_400.0
@@ -38,6 +39,7 @@ async def fill(store: Store, source: random.Random, count: int) -> None:
         when = at(-days * DAY)
         fire = SkippedFire(deployment="a", schedule="s", first=when, last=when, count=1, reason="paused", at=when)
         await store.write(schedules.PLAN, schedules.Plan(skipped=(fire,)))
+        store.post(daemon_log.NOTE, DaemonLine(at=when, level=20, event=None, message="said"))
     await store.flush()
 
 
@@ -58,6 +60,7 @@ async def test_what_was_counted_is_what_is_deleted(
         assert expected.runs == deleted.get("runs", 0)
         assert expected.lines == deleted.get("lines", 0)
         assert expected.skipped_fires == deleted.get("skipped fires", 0)
+        assert expected.daemon_lines == deleted.get("lines of the daemon", 0) == (0 if keep is None else 2)
         again = await store.read(lambda connection: prunable.prospect(connection, rules))
         assert (again.runs, again.lines, again.skipped_fires) == (0, 0, 0)
 

@@ -188,6 +188,7 @@ def _show_prospect(session: Session, found: Prospect, settings: RetentionSetting
         (found.artifacts, "artifacts without a key"),
         (found.skipped_fires, "skipped fires"),
         (found.cached_results, "cached results"),
+        (found.daemon_lines, "lines of the daemon"),
     )
     shown = [f"  {count:>12,}  {what}" for count, what in counts if count]
     print("\n".join(["would go:", *shown]) if shown else NOTHING)

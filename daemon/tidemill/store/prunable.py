@@ -7,7 +7,7 @@ import sqlite3
 import msgspec
 
 from tidemill.clock import to_us
-from tidemill.store import retention
+from tidemill.store import daemon_log, retention
 from tidemill.store.retention import Pruning
 from tidemill.store.statements import load
 
@@ -25,6 +25,7 @@ class Prospect(msgspec.Struct, frozen=True, kw_only=True):
     artifacts: int
     skipped_fires: int
     cached_results: int
+    daemon_lines: int
     bytes_used: int  # now
 
 
@@ -44,6 +45,7 @@ def prospect(connection: sqlite3.Connection, rules: Pruning) -> Prospect:
         artifacts=_count(connection, "documents", before=before),
         skipped_fires=_count(connection, "skipped", before=before),
         cached_results=_count(connection, "cached", before=before, now=to_us(rules.now)),
+        daemon_lines=_count(connection, "said", before=before, keep=daemon_log.KEEP_LINES),
         bytes_used=used,
     )
 

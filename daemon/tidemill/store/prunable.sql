@@ -57,3 +57,7 @@ SELECT count(*) FROM skipped_fire WHERE at < :before;
 
 -- name: cached
 SELECT count(*) FROM task_cache WHERE expires <= :now OR created < :before;
+
+-- Lines of the daemon that are old, or more than are kept.
+-- name: said
+SELECT count(*) FROM daemon_log WHERE at < :before OR number <= (SELECT max(number) FROM daemon_log) - :keep;
