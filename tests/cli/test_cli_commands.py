@@ -45,6 +45,12 @@ def test_no_daemon_and_no_database_is_exit_3_naming_each_place(
         assert f"{place}: not there" in err
 
 
+def test_output_that_nobody_wants_is_no_fault(tmp_path: Path) -> None:
+    """As a script's ``>&-`` and ``2>&-`` do."""
+    command = f"{sys.executable} -m tidemill.cli.main logs --state-dir {tmp_path} >&- 2>&-"
+    assert subprocess.run(["/bin/sh", "-c", command], check=False, timeout=30).returncode == 3
+
+
 @pytest.mark.parametrize("option", ["--api", "TIDEMILL_API_URL"])
 def test_an_address_that_was_named_is_the_only_one_looked_at(option: str, capsys: pytest.CaptureFixture[str]) -> None:
     url = "unix:///nonexistent/control.sock"

@@ -404,10 +404,15 @@ def test_another_users_database_is_not_read(shell: Shell, monkeypatch: pytest.Mo
     assert "belongs to another user" in err
 
 
+def test_a_run_whose_name_would_steer_the_terminal_is_started_with_it_spelt_out(shell: Shell) -> None:
+    out = shell.text("deployment", "run", "bored-daily", "--name", "a\x1b]0;title\x07")
+    assert out.startswith(r"a\x1b]0;title\x07 (")
+
+
 def test_a_file_that_is_no_database_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "tidemill.db").write_bytes(b"not a database, but long enough to be read as one" * 100)
     assert main(["flow-run", "ls", "--state-dir", str(tmp_path)], environ={}) == 3
-    assert "cannot be read" in capsys.readouterr().err
+    assert "cannot be read: file is not a database; restore a copy, or name another" in capsys.readouterr().err
 
 
 def test_a_daemon_that_says_nonsense_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -163,9 +163,9 @@ def test_at_a_terminal_there_are_colours_short_times_and_lines_as_they_were_prin
     [
         (("--deployment", "bored-dayly"), 4, "did you mean bored-daily"),
         (("--run", "nobody"), 4, "no flow run has the id or name"),
-        (("--since", "soon"), 1, '--since: "soon" is no moment'),
-        (("--since", "1h", "--until", "2h"), 1, "is not before --until"),
-        (("-f", "--until", "now"), 1, "do not go together"),
+        (("--since", "soon"), 2, '--since: "soon" is no moment'),
+        (("--since", "1h", "--until", "2h"), 2, "is not before --until"),
+        (("-f", "--until", "now"), 2, "do not go together"),
         (("-n", "many"), 2, "is not a number"),
         (("-n", "100001"), 2, '"all" for all'),
         (("--level", "loud"), 2, "invalid choice"),
@@ -176,6 +176,19 @@ def test_what_cannot_be_is_told(shell: Shell, options: tuple[str, ...], code: in
     found, out, err = shell.run("logs", *options)
     assert (found, out) == (code, "")
     assert words in err
+
+
+def test_no_lines_are_what_was_asked_for(shell: Shell) -> None:
+    story(shell)
+    assert shell.run("logs", "-n", "0") == (0, "", "")
+
+
+def test_a_tab_moves_on_at_a_terminal_and_is_shown_in_a_pipe(shell: Shell, terminal: Callable[[], None]) -> None:
+    run = shell.do(shell.mill.begin(shell.do(shell.mill.add(name="brisk-otter"))))
+    shell.do(shell.mill.print(run, "a\tb"))
+    assert r"> a\tb" in shell.text("logs")
+    terminal()
+    assert "> a     b" in shell.text("logs")
 
 
 def test_an_empty_log_says_so(shell: Shell) -> None:
@@ -310,6 +323,17 @@ def test_at_a_terminal_progress_stays_below_the_lines(shell: Shell, terminal: Ca
     assert "Running since 09:00:00 · load [#...................] 5 %" in out
     assert re.search(r"\r\x1b\[K\S+ INFO     hello\n", out), "it makes room for a line"
     assert out.endswith("tasks: 1 Completed, 1 Failed\n")
+
+
+def test_on_a_narrow_terminal_the_per_cent_stay(
+    shell: Shell, terminal: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ending = watched(shell)
+    terminal()
+    monkeypatch.setenv("COLUMNS", "34")
+    out = shell.text("flow-run", "watch", "brisk-otter")
+    ending.result(10)
+    assert "Running since 09:00:00 · load 5 %\r" in out
 
 
 def test_a_program_that_watches_gets_the_run_when_it_has_ended(shell: Shell) -> None:

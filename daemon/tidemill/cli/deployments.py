@@ -164,11 +164,11 @@ def run_now(session: Session) -> int:
         if session.json:
             session.show(run)
         else:
-            print(f"{run['name']} ({run['id'][-8:]}) of {found['name']}: {run['state_name']}")
+            print(f"{text.clean(run['name'])} ({run['id'][-8:]}) of {found['name']}: {run['state_name']}")
             print(f"Follow it: tidemill flow-run logs -f {run['id'][-8:]}")
         return EXIT_OK
     if not session.json:
-        print(f"{run['name']} ({run['id'][-8:]}) of {found['name']}", flush=True)
+        print(f"{text.clean(run['name'])} ({run['id'][-8:]}) of {found['name']}", flush=True)
     return watching.watch(session, run["id"])
 
 

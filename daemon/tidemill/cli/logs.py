@@ -15,7 +15,7 @@ from tidemill.cli import moments, text, times
 from tidemill.cli.finding import TIMELINE, Link
 from tidemill.cli.session import Session
 from tidemill.cli.watching import LEVELS
-from tidemill.errors import EXIT_OK, DaemonUnreachableError, TidemillError
+from tidemill.errors import EXIT_OK, EXIT_USAGE, DaemonUnreachableError, TidemillError
 from tidemill.telemetry.entries import Entry
 from tidemill.telemetry.formats import HumanFormat, JsonFormat
 
@@ -29,6 +29,12 @@ DESCRIPTION = (
     "Show what runs did and printed, fires that made no run, artifacts, and what the daemon said, by time. "
     "Without a daemon it is read from its database."
 )
+
+
+class WrongMomentError(TidemillError):
+    """The time asked for cannot be read, or cannot be."""
+
+    exit_code = EXIT_USAGE
 
 
 def add(commands: Any, name: str, line: str, common: argparse.ArgumentParser) -> None:
@@ -68,7 +74,7 @@ def show(session: Session) -> int:
     for event, data in session.stream(TIMELINE, **query):
         if event == "line":
             printer.line(data)
-    if not printer.printed:
+    if not printer.printed and query["tail"] != 0:
         session.note(_silence(query))
     return EXIT_OK
 
@@ -76,10 +82,10 @@ def show(session: Session) -> int:
 def _query(session: Session) -> dict[str, Any]:
     args, now = session.args, session.now()
     if args.follow and args.until:
-        raise TidemillError("--follow and --until do not go together: what is followed has no end yet")
+        raise WrongMomentError("--follow and --until do not go together: what is followed has no end yet")
     since, until = _moment("--since", args.since, now), _moment("--until", args.until, now)
     if since is not None and until is not None and since >= until:
-        raise TidemillError(f"--since ({since.isoformat()}) is not before --until ({until.isoformat()})")
+        raise WrongMomentError(f"--since ({since.isoformat()}) is not before --until ({until.isoformat()})")
     wanted = args.lines if args.lines is not None else DEFAULT_LINES if since is None else ALL
     return {
         "deployment": ",".join(args.deployment) if args.deployment else None,
@@ -96,7 +102,7 @@ def _moment(option: str, given: str | None, now: datetime) -> datetime | None:
     try:
         return None if given is None else moments.moment(given, now)
     except ValueError as error:
-        raise TidemillError(f"{option}: {error}") from None
+        raise WrongMomentError(f"{option}: {error}") from None
 
 
 def _silence(query: dict[str, Any]) -> str:
@@ -115,7 +121,9 @@ class Printer:
         self.first: str | None = None  # when the first line was
         self._json = JsonFormat() if session.json else None
         self._human = HumanFormat(times="short" if terminal else "full", colour=text.coloured())
-        self._several = terminal  # a line of output may be several on a terminal; in a pipe one event is one line
+        self._several = (
+            terminal and self._json is None
+        )  # a line of output may be several on a terminal; in a pipe one event is one line
         self._told: dict[str, None] = {}
 
     def line(self, line: dict[str, Any]) -> None:
@@ -142,8 +150,10 @@ class Printer:
             error=line.get("error"),
             traceback=line.get("traceback"),
         )
+        if self._several:
+            entry = replace(entry, message=entry.message.expandtabs())
         form = self._json or self._human
-        if self._several and self._json is None and "\n" in entry.message:
+        if self._several and "\n" in entry.message:
             first, *more = entry.message.rstrip("\n").split("\n")
             print(form(replace(entry, message=first)))
             for each in more:

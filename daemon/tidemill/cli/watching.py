@@ -95,11 +95,15 @@ class Screen:
         if not self._stays or self._state is None or self._state["type"] not in ("RUNNING", "PAUSED", "CANCELLING"):
             return
         since = times.parse(self._state["timestamp"]).astimezone()
-        parts = [f"{self._state['name']} since {since:%H:%M:%S}"]
-        parts += [f"{what} {_bar(percent)}" for what, percent in self._progress.values()]
-        parts += [self._tasks] if self._tasks else []
-        line = " · ".join(parts)
-        sys.stdout.write(line[: (text.width() or 80) - 1])
+        state = [f"{self._state['name']} since {since:%H:%M:%S}"]
+        tasks = [self._tasks] if self._tasks else []
+        bars = [f"{what} {_bar(percent)}" for what, percent in self._progress.values()]
+        plain = [f"{what} {percent:.0f} %" for what, percent in self._progress.values()]
+        room = (text.width() or 80) - 1
+        # Where it is narrow, what tells least goes first, and the per cent last.
+        lines = [" · ".join(parts) for parts in (state + bars + tasks, state + plain + tasks, plain + tasks)]
+        line = next((each for each in lines if text.display_width(each) <= room), lines[-1])
+        sys.stdout.write(line[:room])
         sys.stdout.flush()
         self._shown = True
 

@@ -78,7 +78,11 @@ def open_reader(path: Path) -> sqlite3.Connection:
         connection.execute("PRAGMA cache_size = -8192")
         connection.execute("SELECT 1 FROM sqlite_schema").fetchone()
     except sqlite3.Error as error:
-        raise DatabaseError(f"{path}: cannot be read: {error}; check the path and the file's owner") from error
+        if path.is_dir():
+            raise DatabaseError(f"{path}: is a folder; name a file in it") from error
+        damaged = getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+        remedy = "restore a copy, or name another" if damaged else "check the path and the file's owner"
+        raise DatabaseError(f"{path}: cannot be read: {error}; {remedy}") from error
     return connection
 
 

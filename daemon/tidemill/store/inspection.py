@@ -92,7 +92,7 @@ def damage(connection: sqlite3.Connection, *, full: bool) -> list[str]:
     try:
         answers = [row[0] for row in connection.execute(f"PRAGMA {pragma}({DAMAGE_SHOWN:d})")]
     except sqlite3.DatabaseError as error:
-        if error.sqlite_errorcode == sqlite3.SQLITE_INTERRUPT:
+        if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_INTERRUPT:
             raise  # by who waited, not by what is in the file
         return [str(error)]
     return [] if answers == ["ok"] else answers
