@@ -365,7 +365,8 @@ def several(tmp_path: Path, pool_limit: int) -> Loaded:
 def test_in_several_processes_a_simulation_comes_to_the_same(tmp_path: Path, pool_limit: int) -> None:
     """Also where deployments that share no limit of their own meet in a pool that is too small."""
     # In a process of its own: threads that other tests have left here would keep it from having children.
-    code = f"import test_simulate, pathlib; test_simulate.alone_and_together(pathlib.Path({str(tmp_path)!r}), {pool_limit})"
+    call = f"alone_and_together(Path({str(tmp_path)!r}), {pool_limit})"
+    code = f"from pathlib import Path; from test_simulate import alone_and_together; {call}"
     paths = [str(Path(__file__).parent), *sys.path]
     done = subprocess.run(
         [sys.executable, "-c", code],
