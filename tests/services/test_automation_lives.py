@@ -8,12 +8,30 @@ from pathlib import Path
 
 import pytest
 from automation_stage import JOBS, RUN_THEN, SILENT, TELL, Told, config, ends, fires, made
-from stage import FAILED, NOON, World, minutes, names, play, seconds, takes
+from stage import DONE, FAILED, NOON, World, minutes, names, play, seconds, takes
 
 from tidemill.core.automations import StepState
 from tidemill.core.notices import NoticeKind
 from tidemill.services.fires import logger as fires_logger
 from tidemill.services.house import House
+
+
+def test_a_row_of_failures_that_is_over_does_not_fire_again_at_the_next_start(tmp_path: Path) -> None:
+    """Its last minute is heard again then: who resumed the deployment must not find it paused once more."""
+
+    async def main(world: World) -> None:
+        text = config('{ deployment = "then", failures = 3 }', '{ pause = "{deployment}" }')
+        async with world.daemon(text, ends(then=[FAILED, FAILED, FAILED, FAILED, DONE])) as house:
+            for _ in range(5):
+                await house.control.create_run("then")
+                await world.wait(seconds(3))
+            assert [fire.cause.over for fire in await fires(house)] == [False]
+        async with world.daemon(text) as house:
+            await world.wait(minutes(2))
+            assert len(await fires(house)) == 1
+
+    play(tmp_path, main)
+
 
 # --- circles and floods ---------------------------------------------------------------------------------------------
 

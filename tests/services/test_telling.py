@@ -174,6 +174,31 @@ def test_those_of_a_storm_that_are_well_are_told_when_the_last_ones_take_too_lon
     play(tmp_path, main)
 
 
+# Those that go on failing -> when the others are told to be well, though the daemon was killed 3 s after they were.
+KILLED = [((), seconds(30)), (("job-3",), minutes(15.5))]
+
+
+@pytest.mark.parametrize(("failing", "within"), KILLED)
+def test_a_crash_does_not_put_off_that_all_is_well(tmp_path: Path, failing: tuple[str, ...], within: timedelta) -> None:
+    async def main(world: World) -> None:
+        heard = people(world)
+
+        def script(job: Job) -> tuple[timedelta, Outcome]:
+            well = world.now > NOON + minutes(90) and job.deployment not in failing
+            return seconds(1), DONE if well else FAILED
+
+        house = await world.opened(NOTIFY + jobs(6), script)
+        await world.started(house)
+        await world.until(NOON + 2 * HOUR + seconds(3))
+        await world.kill(house)
+        await world.wait(minutes(10) if failing else seconds(1))
+        async with world.daemon(NOTIFY + jobs(6), script):
+            await world.until(NOON + 2 * HOUR + within)
+            assert heard.subjects()[-1].startswith(f"{6 - len(failing)} deployments well again: ")
+
+    play(tmp_path, main)
+
+
 def test_a_storm_does_not_wait_for_one_that_goes_to_and_fro(tmp_path: Path) -> None:
     async def main(world: World) -> None:
         heard = people(world)

@@ -86,6 +86,7 @@ class Alarms:
         known = {subject: _open_incident.decode(document) for subject, document in found.items()}
         old = [subject for subject, each in known.items() if incidents.forgettable(each, now)]
         self._known = {subject: each for subject, each in known.items() if subject not in old}
+        self._notices.outbox.hold_only(self._storms())
         if old:
             self._store.post(stored.RECORD, stored.Record(incidents=tuple((subject, None) for subject in old)))
         heard = await self._store.read(stored.heard)
@@ -180,10 +181,12 @@ class Alarms:
         else:
             notice = incidents.recovery_notice(incident, at, run)
         changed.waiting += self._notices.queue([notice], self._people(subject), storm=incident.storm)
-        if incident.storm is not None and not any(
-            each.storm == incident.storm and each.over is None for each in self._known.values()
-        ):
+        if incident.storm is not None and incident.storm not in self._storms():
             changed.calm.append(incident.storm)
+
+    def _storms(self) -> set[str]:
+        """Return the storms that are not over: some of each still fail."""
+        return {each.storm for each in self._known.values() if each.storm and each.over is None and not each.flapping}
 
     def _in_storm(self, incident: Incident, changed: _Changed) -> Incident:
         """Return an incident that just began as part of a storm, where enough others began with it.

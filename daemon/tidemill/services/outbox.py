@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence, Set
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -51,10 +51,10 @@ class _Line:
             first = min(first, self.first_s + GATHER_MOST_S, self.last_s + GATHER_S)
         return max(first, self.not_before_s, now_s + self.pace.wait_s(now_s))
 
-    def add(self, item: Waiting, now_s: float) -> None:
-        """Take a notice in."""
+    def add(self, item: Waiting, now_s: float, waited_s: float = 0.0) -> None:
+        """Take a notice in, that has waited so long elsewhere or in an earlier daemon."""
         if item.storm is not None:
-            self.held[item.id] = now_s + STORM_HOLD_S
+            self.held[item.id] = now_s + STORM_HOLD_S - max(0.0, waited_s)
         else:
             if len(self.held) == len(self.waiting):
                 self.first_s = now_s
@@ -110,13 +110,13 @@ class Outbox:
 
     def put(self, items: Iterable[Waiting]) -> None:
         """Take notices that are durable, or about to be."""
-        now_s = self._clock.monotonic()
+        now, now_s = self._clock.now(), self._clock.monotonic()
         for item in items:
             line = self._line(item.channel)
             if item.notice.key is not None:
                 same = [each for each, other in line.waiting.items() if other.notice.key == item.notice.key]
                 self._drop(line, same)
-            line.add(item, now_s)
+            line.add(item, now_s, (now - item.at).total_seconds())
             if len(line.waiting) > MOST_WAITING:
                 self._drop(line, [next(iter(line.waiting))])
                 line.lost += 1
@@ -129,6 +129,12 @@ class Outbox:
             line.let_go(storm, now_s)
         self._wake.set()
 
+    def hold_only(self, storms: Set[str]) -> None:
+        """Let go what waits for others of a storm, but of these: the rest ended before the daemon was started."""
+        for storm in {item.storm for line in self._lines.values() for item in line.waiting.values()}:
+            if storm is not None and storm not in storms:
+                self.release(storm)
+
     def reconfigured(self) -> None:
         """Look at the channels anew: what waited for one that is gone goes to the default one, and all are tried."""
         channels = self._channels()
@@ -137,8 +143,9 @@ class Outbox:
             if gone.sending is not None:
                 gone.sending.cancel()
             if DEFAULT in channels:
+                now, now_s = self._clock.now(), self._clock.monotonic()
                 for item in gone.waiting.values():
-                    self._line(DEFAULT).add(item, self._clock.monotonic())
+                    self._line(DEFAULT).add(item, now_s, (now - item.at).total_seconds())
             elif gone.waiting:
                 logger.warning(
                     "notify channel %s is gone, and there is no default: %s, for nobody", name, _wait(len(gone.waiting))
