@@ -7,9 +7,10 @@ import contextlib
 import json
 import random
 from collections.abc import AsyncIterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import httpx
 import pytest
@@ -17,8 +18,10 @@ import pytest
 from edges import DEPLOYMENTS, LONG, Mill, opened
 from fakes import FakeClock
 from tidemill.api import app as api_app
+from tidemill.api import documents
 from tidemill.api.reads import READS, find
 from tidemill.api.writes import WRITES
+from tidemill.core.schedules import Schedule, compile_schedule, fires
 from tidemill.core.states import StateType
 from tidemill.errors import StoreUnavailableError
 
@@ -327,6 +330,22 @@ async def test_the_log_of_a_run_is_read_on_from_a_number_by_level_and_from_its_e
 
 
 # -- what is configured ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("at", "text"),
+    [
+        (datetime(2030, 1, 1, 9), "once at 2030-01-01 09:00:00 Europe/Helsinki"),  # noqa: DTZ001 - local
+        (datetime(2030, 1, 1, 9, tzinfo=UTC), "once at 2030-01-01T09:00:00Z"),
+    ],
+)
+def test_a_schedule_that_fires_once_is_told_in_its_own_zone_or_with_its_offset(at: datetime, text: str) -> None:
+    once = Schedule(at=at, timezone="Europe/Helsinki")
+    assert documents.schedule_text(once) == text
+    due = next(iter(fires(compile_schedule(once), datetime(2026, 11, 21, tzinfo=UTC), limit=1)))
+    assert documents.schedule(str(UUID(int=0)), "job", "1", 0, once)["schedule"]["rrule"].startswith(
+        f"DTSTART:{due:%Y%m%dT%H%M%SZ}"
+    )
 
 
 async def test_a_deployment_has_prefects_fields(tmp_path: Path, clock: FakeClock) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from tidemill import __version__
+from tidemill.cli import run_filters
 from tidemill.cli.main import COMMANDS, main
 from tidemill.errors import ConfigError, Fault, TidemillError
 
@@ -291,6 +292,11 @@ def test_a_schedule_that_cannot_be_meant_is_exit_2(
 ) -> None:
     assert run("schedule", "preview", *argv) == 2
     assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("state", ["Skipped", "Shadow", "late"])
+def test_every_state_that_a_run_can_have_may_be_asked_for(state: str) -> None:
+    assert run_filters.state(state).lower() == state.lower()
 
 
 def test_a_state_that_is_none_is_exit_2_and_no_empty_list(capsys: pytest.CaptureFixture[str]) -> None:

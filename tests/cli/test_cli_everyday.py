@@ -6,9 +6,10 @@ import io
 import json
 import sys
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -324,6 +325,13 @@ def test_why_explains_a_run_or_a_deployment(shell: Shell) -> None:
     found = shell.json("why", "bored-daily", "--at", "2020-01-01 09:00")
     assert found["findings"][0]["kind"] == "not-there-yet"
     assert found["timezone"] == "Europe/Helsinki"
+    assert shell.text("why", "bored-daily", "--at", "2020-01-01").startswith(
+        "Deployment bored-daily at 2020-01-01 (Europe/Helsinki)\n"
+    )
+    day = datetime.fromisoformat(shell.json("why", "bored-daily", "--at", "09:00")["first"])
+    assert shell.text("why", "bored-daily", "--at", "09:00").startswith(
+        f"Deployment bored-daily at 09:00, {day.astimezone(ZoneInfo('Europe/Helsinki')):%Y-%m-%d} (Europe/Helsinki)\n"
+    )
     assert shell.run("why", "nobody")[0] == 4
     code, _, err = shell.run("why", "bored-daily", "--at", "soon")
     assert code == 1

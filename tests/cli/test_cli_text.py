@@ -71,6 +71,7 @@ def test_wide_characters_take_two_columns() -> None:
         ("\x1b]0;title\x07", "\\x1b]0;title\\x07"),  # what could rename the window is shown
         ("back\x08space", "back\\x08space"),
         ("right\u202eleft", "right\\u202eleft"),
+        ("a\u2028b", "a\\u2028b"),
         ("å ✓ 潮", "å ✓ 潮"),
     ],
 )
@@ -129,3 +130,5 @@ def test_instants_are_told_from_now(instant: str | None, shown: str) -> None:
 def test_an_instant_without_offset_is_refused() -> None:
     with pytest.raises(ValueError, match="has no offset"):
         times.parse("2026-03-29T01:00:00")
+    with pytest.raises(ValueError, match='"23:00" is no date with time; write for example'):
+        times.parse("23:00")

@@ -12,6 +12,7 @@ from tidemill.config.changes import RESTART, Changes, between, compare, stated
 from tidemill.config.keys import SINGLE
 
 JOB = '[deployments.job]\nurl = "https://example.org/a"\ncron = "0 9 * * *"\ntimezone = "UTC"\n'
+EVERY_7H = JOB.replace('cron = "0 9 * * *"', 'interval = "7h"')
 
 
 def settings(folder: Path, text: str) -> Settings:
@@ -35,6 +36,9 @@ CHANGES = [
     (JOB, JOB.replace('cron = "0 9 * * *"', 'interval = "90s"'), [
         "~ deployment job: schedules 0 9 * * * UTC → every 1m30s"
     ]),
+    (EVERY_7H, EVERY_7H.replace("UTC", "Asia/Tokyo"), [
+        "~ deployment job: schedules every 7h UTC → every 7h Asia/Tokyo"
+    ]),
     (JOB, JOB + 'jitter = "1m"\n', ["~ deployment job: schedules 0 9 * * * UTC → 0 9 * * * UTC + up to 1m"]),
     (JOB, JOB + 'exclude = ["2030-12-24"]\nactive = false\n', [
         "~ deployment job: schedules 0 9 * * * UTC → 0 9 * * * UTC not on 2030-12-24 not active"
@@ -48,6 +52,9 @@ CHANGES = [
     (JOB, JOB + 'mode = "shadow"\n', ["~ deployment job: mode run → shadow"]),
     (JOB, JOB + 'work_queue = "line"\n', ["~ deployment job: work_queue default → line"]),
     (JOB, JOB + "[work_queues.line]\npriority = 2\n", ["+ work queue line"]),
+    (JOB + 'work_queue = "line"\n', JOB + 'work_queue = "line"\n[work_queues.line]\npriority = 2\n', [
+        "~ work queue line: priority 1 → 2"
+    ]),
     (JOB, JOB + "[work_pools.default]\nconcurrency_limit = 5\n", ["~ work pool default: concurrency_limit 100 → 5"]),
     (JOB + "[variables]\nx = 1\n", JOB + "[variables]\nx = 2\ny = 3\n", [
         "~ variable x: another value", "+ variable y"

@@ -24,6 +24,22 @@ def test_a_run_of_a_deployment_that_is_removed_finishes(tmp_path: Path) -> None:
     play(tmp_path, main)
 
 
+def test_runs_that_wait_for_a_deployment_that_is_removed_are_cancelled_when_their_turn_comes(tmp_path: Path) -> None:
+    """Nothing of theirs failed, so nobody is told that it did."""
+
+    async def main(world: World) -> None:
+        async with world.daemon(f"{JOB}concurrency_limit = 1\n", takes(minutes(3))) as house:
+            runs = [await house.control.create_run("job") for _ in range(2)]
+            await world.wait(minutes(1))
+            await Editor(world, house, JOB).edit('[deployments.other]\ncommand = "x"\n')
+            await world.wait(minutes(5))
+            ended = {each.id: each for each in await world.runs(house)}
+            assert [ended[run.id].state.name for run in runs] == ["Completed", "Cancelled"]
+            assert "job is no longer in the configuration" in str(ended[runs[1].id].state.message)
+
+    play(tmp_path, main)
+
+
 def test_limits_are_heeded_at_once(tmp_path: Path) -> None:
     def config(limit: int) -> str:
         return f"{JOB}concurrency_limit = {limit}\n"

@@ -174,7 +174,11 @@ async def its_schedule_came_at_that_very_second(world: World) -> Any:
         return await why(house, deployment="job", at="13:00")
 
 
-@way("deleted", " was deleted by hand at 2026-06-01 13:30:00 +0000 by ada.")
+@way(
+    "deleted",
+    "was due at 2026-06-01 13:00:00 +0000; its run ",
+    " was deleted by hand at 2026-06-01 13:30:00 +0000 by ada.",
+)
 async def its_run_was_deleted(world: World) -> Any:
     async with life(world, HOURLY) as house:
         await world.wait(minutes(90))

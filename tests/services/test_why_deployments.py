@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from stage import FAILED, World, minutes, seconds, takes
+from stage import DONE, FAILED, World, minutes, seconds, takes
 from why_stage import Ways, life, why, why_while_down
 
 JOB = '[deployments.job]\ncommand = "true"\n'
@@ -118,6 +118,12 @@ async def it_has_not_begun(world: World) -> Any:
 async def it_has_ended(world: World) -> Any:
     async with life(world, JOB + 'schedules = [{ cron = "0 9 * * *", end = "2026-05-10" }]\n') as house:
         return await why(house, deployment="job", at="09:00")
+
+
+@way("excluded", "leaves out 2026-07-01 (exclude), so it does not fire at 2026-07-01 09:00:00 +0000.")
+async def a_date_to_come_is_excluded(world: World) -> Any:
+    async with life(world, JOB + 'schedules = [{ cron = "0 9 * * *", exclude = ["2026-07-01"] }]\n') as house:
+        return await why(house, deployment="job", at="2026-07-01")
 
 
 @way("inactive", "is not active (active = false), so it did not fire at 2026-06-01 09:00:00 +0000.")
@@ -264,6 +270,35 @@ async def its_last_run_failed(world: World) -> Any:
     async with life(world, JOB, takes(seconds(1), FAILED)) as house:
         await house.control.create_run("job")
         await world.wait(minutes(5))
+        return await why(house, name="job")
+
+
+@way(
+    "next",
+    " is tried again at 2026-06-01 12:10:01 +0000, in 5m01s.",
+    "Attempt 1 did not succeed at 2026-06-01 12:00:01 +0000",
+)
+async def it_waits_for_its_next_attempt(world: World) -> Any:
+    async with life(world, JOB + 'retries = 1\nretry_delay = "10m"\n', takes(seconds(1), FAILED)) as house:
+        await house.control.create_run("job")
+        await world.wait(minutes(5))
+        found = await why(house, name="job")
+        assert "never" not in [each["kind"] for each in found["findings"]]
+        return found
+
+
+@way(
+    "running",
+    " runs since 2026-06-01 12:05:00 +0000.",
+    "It runs since 2026-06-01 12:05:00 +0000 (3m00s ago), attempt 2",
+)
+async def it_runs_again_by_hand(world: World) -> Any:
+    script = {1: (seconds(1), FAILED), 2: (minutes(10), DONE)}
+    async with life(world, JOB, lambda job: script[job.attempt]) as house:
+        run = await house.control.create_run("job")
+        await world.wait(minutes(5))
+        await house.control.retry_run(run.id, by="ada")
+        await world.wait(minutes(3))
         return await why(house, name="job")
 
 

@@ -203,7 +203,7 @@ async def it_crashed_with_the_daemon(world: World) -> Any:
 @way(
     "skipped",
     "It was skipped at 2026-06-01 12:02:00 +0000 and never started: concurrency limit 1 of job is reached, and its "
-    "collision_strategy is cancel_new. Then ran ",
+    "collision_strategy is cancel_new. At that time ran ",
 )
 async def it_collided(world: World) -> Any:
     config = MINUTELY + 'concurrency_limit = 1\ncollision_strategy = "cancel_new"\n'

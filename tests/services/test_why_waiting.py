@@ -151,7 +151,9 @@ async def the_disk_is_full(world: World) -> Any:
         return found
 
 
-@way("gone", "deployment job is no longer in the configuration since 2026-06-01 12:05:00 +0000, so it will fail")
+@way(
+    "gone", "deployment job is no longer in the configuration since 2026-06-01 12:05:00 +0000, so it will be cancelled"
+)
 async def its_deployment_is_gone(world: World) -> Any:
     other = '[work_queues.slow]\npaused = true\n[deployments.other]\ncommand = "true"\n'
     async with life(world, SLOW) as house:

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from tidemill.core import zones
 from tidemill.core.deployments import Deployment, WorkPool, WorkQueue
 from tidemill.core.events import (
     ArtifactStored,
@@ -189,12 +190,12 @@ def schedule(instance: str, owner: str, owner_id: str, index: int, value: Schedu
     elif value.interval is not None:
         when = {"interval": value.interval.total_seconds(), "timezone": value.timezone}
         if value.anchor is not None:
-            when["anchor_date"] = instant(value.anchor)
+            when["anchor_date"] = instant(_in_zone(value.anchor, value.timezone))
     elif value.rrule is not None:
         when = {"rrule": value.rrule, "timezone": value.timezone}
     else:
         # Prefect has no one-shot: a rule of one occurrence says the same.
-        at = (value.at or datetime.max.replace(tzinfo=UTC)).astimezone(UTC)
+        at = _in_zone(value.at or datetime.max.replace(tzinfo=UTC), value.timezone).astimezone(UTC)
         when = {"rrule": f"DTSTART:{at:%Y%m%dT%H%M%SZ}\nRRULE:FREQ=DAILY;COUNT=1", "timezone": "UTC"}
     return {
         "id": id_of(instance, "schedule", f"{owner}/{value.name or index}"),
@@ -207,6 +208,11 @@ def schedule(instance: str, owner: str, owner_id: str, index: int, value: Schedu
     }
 
 
+def _in_zone(when: datetime, timezone: str) -> datetime:
+    """Return an instant of a schedule; one without an offset is a local time of its zone."""
+    return when if when.tzinfo is not None else zones.read(when, zones.zone(timezone)).instant
+
+
 def schedule_text(value: Schedule) -> str:
     """Return a schedule in a few words: ``0 9 * * * Europe/Helsinki``, ``every 15s``."""
     if value.cron is not None:
@@ -216,7 +222,8 @@ def schedule_text(value: Schedule) -> str:
     elif value.rrule is not None:
         text = f"{value.rrule.splitlines()[-1].removeprefix('RRULE:')} {value.timezone}"
     else:
-        text = f"once at {instant(value.at)}"
+        at = value.at  # without an offset where the file says none: a local time of its zone
+        text = f"once at {at} {value.timezone}" if at is not None and at.tzinfo is None else f"once at {instant(at)}"
     if value.jitter:
         text += f" + up to {format_duration(value.jitter)}"
     return text if value.active else f"{text} (inactive)"

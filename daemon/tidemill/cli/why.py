@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import re
 import textwrap
 from typing import Any
+from zoneinfo import ZoneInfo
 
-from tidemill.cli import text
+from tidemill.cli import text, times
 from tidemill.cli.session import Session
 
 INDENT = "  "
+_DATED = re.compile(r"\d{4}-\d\d-\d\d")
 
 
 def add(commands: Any, name: str, line: str, common: argparse.ArgumentParser) -> None:
@@ -33,7 +36,7 @@ def show(session: Session) -> None:
         session.show(found)
         return
     kind = "Flow run" if found["kind"] == "flow_run" else "Deployment"
-    at = f" at {found['at']} ({found['timezone']})" if found.get("at") else ""
+    at = f" at {_moment(found)} ({found['timezone']})" if found.get("at") else ""
     print(text.clean(f"{kind} {found['name']}{at}"))
     told = {run["id"]: run for run in found.get("runs", [])}
     remedies: set[str | None] = set()
@@ -43,6 +46,14 @@ def show(session: Session) -> None:
         if run is not None:
             for each in run["findings"]:
                 _tell(each, INDENT * 3, remedies)
+
+
+def _moment(found: dict[str, Any]) -> str:
+    """Return the time that was asked about, with its day where that was left to be understood."""
+    said: str = found["at"]
+    if _DATED.search(said) or not found.get("first"):
+        return said
+    return f"{said}, {times.parse(found['first']).astimezone(ZoneInfo(found['timezone'])):%Y-%m-%d}"
 
 
 def _tell(finding: dict[str, Any], indent: str, told: set[str | None]) -> None:

@@ -191,7 +191,7 @@ def _keys(table: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterato
     """Yield the keys that differ, and each with what it was and is."""
     for key in dict.fromkeys((*new, *old)):
         before, after = old.get(key), new.get(key)
-        if before == after:
+        if before == after or key == "automatic":
             continue
         if key in _FLAT:
             names, absent = _FLAT[key], _ABSENT[key]
@@ -210,7 +210,10 @@ def _keys(table: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterato
         elif key == "value":
             yield key, f"{_text(key, before)} → {_text(key, after)}"
         else:
-            yield key, f"{key} {_text(key, before)} → {_text(key, after)}"
+            was, now = _text(key, before), _text(key, after)
+            if was == now and key == "schedules":  # intervals alone: they count from a midnight of their zone
+                was, now = _zones(before), _zones(after)
+            yield key, f"{key} {was} → {now}"
 
 
 def _parts(before: Any, after: Any) -> list[str]:
@@ -256,6 +259,10 @@ def _schedule(value: Mapping[str, Any]) -> str:
     if not value.get("active", True):
         extra.append("not active")
     return " ".join((words, *extra))
+
+
+def _zones(value: Any) -> str:
+    return ", ".join(f"{_schedule(each)} {each['timezone']}" for each in value)
 
 
 def _duration(text: str) -> str:

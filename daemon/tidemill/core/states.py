@@ -59,7 +59,7 @@ NAMES: Mapping[StateType, tuple[str, ...]] = {
     StateType.COMPLETED: ("Completed", "Cached"),
     StateType.FAILED: ("Failed", "TimedOut", "NotReady"),
     StateType.CRASHED: ("Crashed",),
-    StateType.CANCELLED: ("Cancelled", "Skipped"),
+    StateType.CANCELLED: ("Cancelled", "Skipped", "Shadow"),
 }
 
 _S = StateType

@@ -97,8 +97,8 @@ def _runs(standing: Standing, words: Words) -> list[Finding]:
     found += [
         Finding(
             kind="running",
-            sentence=f"Run {call(run)} runs since {words.at(run.start_time or run.state.timestamp)}.",
-            at=run.start_time,
+            sentence=f"Run {call(run)} runs since {words.at(_began(run))}.",
+            at=_began(run),
             facts={"run": run.id} | brief(run),
         )
         for run in standing.running
@@ -112,9 +112,20 @@ def _runs(standing: Standing, words: Words) -> list[Finding]:
             kind="last-failed" if bad else "last", sentence=sentence, at=last.state.timestamp, facts={"run": last.id}
         )
         found.append(finding)
-    elif not found:
+    elif not found and not _tried(standing.coming):
         found.append(Finding(kind="never", sentence="It has not run yet, as far as is on record."))
     return found
+
+
+def _began(run: FlowRun) -> datetime:
+    """Return since when this attempt runs."""
+    retried = run.attempt > 1 and run.state.type is StateType.RUNNING
+    return run.state.timestamp if retried or run.start_time is None else run.start_time
+
+
+def _tried(run: FlowRun | None) -> bool:
+    """Say whether what is to come is another attempt of a run that has run before."""
+    return run is not None and run.attempt > 0
 
 
 def _skipped(standing: Standing, words: Words) -> list[Finding]:
@@ -135,6 +146,8 @@ def _coming(standing: Standing, words: Words) -> list[Finding]:
         jitter = f" (due at {words.at(due)}, and jitter)" if due is not None and due < run.expected_start else ""
         when = f"{words.at(run.expected_start)}, {words.far(run.expected_start)}"
         sentence = f"It runs next at {when}{jitter}: {call(run)} is planned."
+        if _tried(run):
+            sentence = f"Run {call(run)} is tried again at {when}."
         facts = {"run": run.id, "expected_start": stamp(run.expected_start)}
         return [Finding(kind="next", sentence=sentence, at=run.expected_start, facts=facts)]
     if standing.gone is not None:

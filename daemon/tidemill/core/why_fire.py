@@ -87,7 +87,8 @@ def _fire(
         return _to_come(evidence, compiled, due, dst, words)
     reason = absence(evidence, compiled.schedule, due, words)
     facts = reason.facts | {"due": stamp(due), "note": note, "schedule": identity(compiled.schedule)}
-    sentence = f"Schedule {name} was due at {words.at(due)}{dst} and made no run: {reason.sentence}."
+    none = "; " if reason.kind == "deleted" else " and made no run: "
+    sentence = f"Schedule {name} was due at {words.at(due)}{dst}{none}{reason.sentence}."
     return Finding(kind=reason.kind, sentence=sentence, at=due, facts=facts, remedy=reason.remedy)
 
 

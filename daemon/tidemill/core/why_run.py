@@ -66,9 +66,8 @@ def _waits(evidence: RunEvidence, words: Words) -> list[Finding]:
     lead = f"It has waited {waited} for{again or ' its start'}, due at {words.at(run.expected_start)}: "
     if evidence.deployment is None and run.deployment is not None:
         since = f" since {words.at(evidence.gone)}" if evidence.gone is not None else ""
-        sentence = (
-            f"deployment {run.deployment} is no longer in the configuration{since}, so it will fail when it starts"
-        )
+        gone = f"deployment {run.deployment} is no longer in the configuration{since}"
+        sentence = f"{gone}, so it will be cancelled when its turn comes"
         found.append(Finding(kind="gone", sentence=sentence, at=evidence.gone))
     if not found:
         found = [next_in_line(evidence)]
@@ -161,7 +160,7 @@ def _not_carried_out(evidence: RunEvidence, words: Words) -> Finding:
             facts["down"] = [stamp(each) for each in down]
         held = [each for each in evidence.alongside if _ran_at(each, state.timestamp)]
         if held and "concurrency limit" in reason:
-            more = f" Then ran {', '.join(call(each) for each in held[:3])}."
+            more = f" At that time ran {', '.join(call(each) for each in held[:3])}."
             facts["holders"] = [brief(each) for each in held]
         sentence = f"It was skipped at {when} and never started: {reason}.{more}"
         return Finding(kind="skipped", sentence=sentence, at=state.timestamp, facts=facts)

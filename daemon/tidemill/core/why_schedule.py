@@ -110,12 +110,12 @@ def _bound(compiled: CompiledSchedule, asked: Asked, name: str, words: Words) ->
     if end is not None and due >= end:
         sentence = f"Schedule {name} ended at {words.at(end)} (end), so {words.at(due)} is after its time."
         return Finding(kind="after-end", sentence=sentence, at=due, facts=facts | {"end": stamp(end)})
-    day = due.astimezone(compiled.info).date()
+    day, silent = due.astimezone(compiled.info).date(), "did not fire" if due <= words.now else "does not fire"
     if day in schedule.exclude:
-        sentence = f"Schedule {name} leaves out {day} (exclude), so it did not fire at {words.at(due)}."
+        sentence = f"Schedule {name} leaves out {day} (exclude), so it {silent} at {words.at(due)}."
         return Finding(kind="excluded", sentence=sentence, at=due, facts=facts | {"excluded": day.isoformat()})
     if not schedule.active:
-        sentence = f"Schedule {name} is not active (active = false), so it did not fire at {words.at(due)}."
+        sentence = f"Schedule {name} is not active (active = false), so it {silent} at {words.at(due)}."
         return Finding(kind="inactive", sentence=sentence, at=due, facts=facts)
     return None
 

@@ -88,7 +88,8 @@ def of_deployment(
         skipped=schedules.skipped(connection, deployment=name, limit=WAITING),
     )
     findings = explain_standing(standing, words)
-    known = [run for run in (*standing.waiting, *standing.running, last) if run is not None]
+    again = [run for run in coming if run.attempt]
+    known = [run for run in (*standing.waiting, *standing.running, *again, last) if run is not None]
     return _answer("deployment", name, words, findings) | _explained(connection, findings, known, words, live)
 
 

@@ -361,5 +361,6 @@ def job_of(run: FlowRun, deployment: Deployment | None, catalogue: Catalogue) ->
 
 
 def _gone(run: FlowRun) -> Outcome:
+    """Return how a run ends whose turn came after its deployment had been removed: nothing failed."""
     message = f"deployment {run.deployment} is no longer in the configuration, so its code is not known"
-    return Outcome(type=StateType.FAILED, name="Failed", message=message, retriable=False)
+    return Outcome(type=StateType.CANCELLED, name="Cancelled", message=message)
