@@ -119,7 +119,7 @@ def main(
     """Run one command and return its exit code. Never ends in a traceback for what a user can meet."""
     for name in ("stdout", "stderr"):  # closed by who has called: what is not wanted goes nowhere
         if getattr(sys, name) is None:
-            setattr(sys, name, Path(os.devnull).open("w"))  # as long as the process lives
+            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115
     words = [_dashed(word) for word in (sys.argv[1:] if argv is None else argv)]
     try:
         args = build(words).parse_args(words)
