@@ -99,6 +99,21 @@ def test_the_log_file_is_the_daemons_output_through_a_rotation_and_moves_with_th
     assert sorted(whole.splitlines()) == sorted(daemon.log.splitlines())
 
 
+def test_a_log_file_that_cannot_be_is_told_until_a_reload_finds_that_it_can(make: Make) -> None:
+    daemon = make(BUSY)
+    folder = daemon.folder / "later"
+    daemon.start()
+    daemon.configure(f'[log]\nfile = "{folder}/mill.log"\n{BUSY}')
+    daemon.says("the log goes on where it was")
+    code, out, _ = daemon.command("status")
+    assert (code, f"{folder}/mill.log cannot be opened" in out, "then: tidemill reload" in out) == (1, True, True)
+    folder.mkdir()
+    daemon.command("reload")
+    until(lambda: "Completed in" in (folder / "mill.log").read_text(), "the file is there")
+    assert daemon.command("status")[0] == 0
+    daemon.stop()
+
+
 def test_a_log_file_that_cannot_be_is_refused_before_anything_runs(make: Make) -> None:
     daemon = make(f'[log]\nfile = "/nowhere/mill.log"\n{BUSY}')
     daemon.start(ready=False)

@@ -77,6 +77,7 @@ class Assembly:
         self._environ = environ
         self._strict = strict
         self._leave_task_runs: Callable[[], None] | None = None
+        self._unopened: list[str] = []  # why the log is not in the file that the configuration names
 
     async def build(self, store: Store) -> House:
         """Return the house. Raises ConfigError for an entrypoint that does not import, where that is to be strict."""
@@ -141,7 +142,7 @@ class Assembly:
         status.unfit = {name: "; ".join(map(str, found)) for name, found in fitness.faults.items()}
         status.addresses = [_address(each) for each in self._sockets]
         status.dropped_lines = lambda: self._log.dropped
-        status.troubles.append(self._log.problems)
+        status.troubles.append(lambda: [*self._log.problems(), *self._unopened])
         status.lag = self._lag.problems
         house.metrics.lag = self._lag
         return house
@@ -157,6 +158,7 @@ class Assembly:
         )
         reloader.on_examined.append(check.go_by)
         reloader.on_code.append(house.workforce.renew_code)
+        reloader.on_code.append(partial(self._to_file_at_last, house.catalogue))
 
     def _follow(self, house: House, recorders: RecorderHouse, before: Settings, after: Settings) -> None:
         """Bring what stands outside the house in line with another configuration."""
@@ -170,10 +172,21 @@ class Assembly:
             self._log.set_level(LEVELS[after.log.level])
             self._tell_task_runs(house.bus, after)
         if before.log.file != after.log.file:
-            try:
-                self._log.to_file(after.log.file, format=self._loaded.settings.log.format)
-            except LogFileError as error:
-                logger.error("%s; the log goes on where it was", error)
+            self._to_file(after)
+
+    def _to_file(self, settings: Settings) -> None:
+        """Let the log go on in the file that is named; where it cannot be opened, the next reload tries again."""
+        try:
+            self._log.to_file(settings.log.file, format=self._loaded.settings.log.format)
+        except LogFileError as error:
+            logger.error("%s; the log goes on where it was", error)
+            self._unopened = [f"{error}; then: tidemill reload"]
+        else:
+            self._unopened = []
+
+    def _to_file_at_last(self, known: Catalogue) -> None:
+        if self._unopened:
+            self._to_file(known.settings)
 
     def _tell_task_runs(self, bus: EventBus, settings: Settings) -> None:
         """Write what task runs do into the log where everything is wanted there."""
