@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -222,6 +223,19 @@ async def it_stands_paused(world: World) -> Any:
         await house.control.pause("deployment", "job", by="ada")
         found = await why(house, name="job")
         assert found["findings"][0]["remedy"] == "tidemill deployment resume job"
+        return found
+
+
+@way(
+    "stopping", "Its runs wait: the daemon stops, and nothing starts", ": the daemon stops: nothing starts before it is"
+)
+async def the_daemon_stops(world: World) -> Any:
+    async with life(world, JOB + 'interval = "1m"\n', takes(minutes(5))) as house:
+        await world.wait(seconds(90))
+        stop = asyncio.create_task(house.stop(minutes(5)))
+        await world.wait(seconds(90))
+        found = await why(house, name="job")
+        await stop
         return found
 
 

@@ -97,6 +97,7 @@ class Live(msgspec.Struct, frozen=True, kw_only=True):
     held: str | None = None  # why nothing may become due
     degraded: str | None = None  # why nothing can be written
     drain: Drain | None = None
+    stopping: bool = False
     slots: Mapping[Limit, int] = {}
     used: Mapping[Limit, int] = {}
     unreachable: Mapping[str, str] = {}  # work pools, and why

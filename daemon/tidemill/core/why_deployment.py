@@ -56,6 +56,9 @@ def _kept_back(standing: Standing, words: Words) -> list[Finding]:
         found.append(Finding(kind="down", sentence=sentence, at=alive, remedy="tidemill start"))
     elif live.held is not None:
         found.append(Finding(kind="clock", sentence=f"Nothing becomes due: {live.held}."))
+    if live is not None and live.stopping:
+        sentence = "Its runs wait: the daemon stops, and nothing starts before it is started again."
+        found.append(Finding(kind="stopping", sentence=sentence))
     if live is not None and live.drain is not None:
         since = words.at(live.drain.since)
         sentence = f"Its runs wait: the daemon drains since {since}{people(live.drain.by)}, and nothing new starts."

@@ -19,6 +19,8 @@ def obstacles(evidence: RunEvidence, words: Words) -> list[Finding]:
         found.append(Finding(kind="database", sentence=sentence, remedy="tidemill status"))
     if live.held is not None:
         found.append(Finding(kind="clock", sentence=f"nothing becomes due: {live.held}", remedy="tidemill status"))
+    if live.stopping:
+        found.append(Finding(kind="stopping", sentence="the daemon stops: nothing starts before it is started again"))
     if live.drain is not None:
         found.append(
             Finding(

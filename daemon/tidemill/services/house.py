@@ -182,6 +182,7 @@ class House:
             draining=self.draining,
             workers=self.workers,
             unfit=lambda: self.status.unfit,
+            stopping=lambda: self.status.stopping,
         )
         self.status.parts["drain"] = self.draining.document
         self.status.parts["shadow"] = lambda: sorted(

@@ -27,6 +27,7 @@ class Lookout:
         draining: Draining,
         workers: Mapping[str, Worker],
         unfit: Callable[[], Mapping[str, str]],
+        stopping: Callable[[], bool],
     ) -> None:
         self._store = store
         self._catalogue = catalogue
@@ -35,6 +36,7 @@ class Lookout:
         self._draining = draining
         self._workers = workers
         self._unfit = unfit
+        self._stopping = stopping
 
     def live(self) -> Live:
         """Return what they know."""
@@ -46,6 +48,7 @@ class Lookout:
             held=self._timekeeper.held,
             degraded=self._store.degraded,
             drain=Drain(since=since, by=self._draining.by) if since is not None else None,
+            stopping=self._stopping(),
             slots=limits.slots,
             used={limit: lineup.used(limit) for limit in limits.slots},
             unreachable={
