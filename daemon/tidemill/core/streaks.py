@@ -61,7 +61,7 @@ class StreakWatch:
             return [replace(cause_of(run, key, reason, state=run.state), over=True)] if streak.fired else ()
         if run.state.type not in FAILURES or streak is None:
             return ()
-        if streak.since is not None and run.state.timestamp <= streak.since:
+        if streak.since is not None and run.state.timestamp < streak.since:
             return ()  # heard again after a start: a success has ended that row
         this = mark(run)
         if this not in streak.failed and len(streak.failed) < self.condition.count:
