@@ -95,7 +95,9 @@ def test_the_sample_tells_no_key_that_is_not_there() -> None:
 def test_the_sample_with_every_comment_taken_off_still_loads(tmp_path: Path) -> None:
     """Defaults and examples are values that are taken."""
     text = (SAMPLES / "tidemill.toml").read_text()
-    text = re.sub(r"(?m)^# (\[deployments\.orders\]|\[(blocks|work_pools|notify)\.[a-z]+\]|\[notify\]|[a-z_]+ = )", r"\1", text)
+    text = re.sub(
+        r"(?m)^# (\[deployments\.orders\]|\[(blocks|work_pools|notify)\.[a-z]+\]|\[notify\]|[a-z_]+ = )", r"\1", text
+    )
     text = text.replace('work_queue = "energy_usage"', "")
     text = re.sub(r'credential = "[a-z-]+"', 'env = "TOKEN"', text)
     text = text.replace("# anchor", "anchor")
