@@ -188,6 +188,21 @@ async def its_run_was_deleted(world: World) -> Any:
         return await why(house, deployment="job", at="13:00")
 
 
+@way(
+    "not-there-yet",
+    "there was nothing to run before.",
+    "A backfill made run ",
+    "for the fire of 2026-06-01 09:00:00 +0000; it",
+)
+async def a_backfill_made_up_for_it(world: World) -> Any:
+    async with life(world, NINE) as house:
+        await house.backfills.begin("job", world.now - timedelta(hours=5), world.now, by="ada")
+        await world.wait(minutes(1))
+        found = await why(house, deployment="job", at="09:00")
+        assert [each["findings"][0]["kind"] for each in found["runs"]] == ["completed"]
+        return found
+
+
 @way("missed", 'missed when the clock went forward; catch_up = "skip"')
 async def the_clock_went_past_it(world: World) -> Any:
     async with life(world, "[daemon]\nupcoming = 1\n" + HOURLY + 'catch_up = "skip"\n') as house:

@@ -93,7 +93,8 @@ def _follow(session: Session, found: dict[str, Any]) -> int:
     if session.json:
         session.show(found)
     else:
-        print(f"{_runs(found['made'])} made, {_fires(found['passed_over'])} had one already: {_ended(found)}.")
+        ended = f": {ended}" if (ended := _ended(found)) else ""
+        print(f"{_runs(found['made'])} made, {_fires(found['passed_over'])} had one already{ended}.")
         if bad := sum(count for name, count in found["ended_runs"].items() if name != "Completed"):
             print(f"{_runs(bad)} did not complete: tidemill flow-run ls --tag {found['tag']}")
     completed = found["outcome"] == "completed" and set(found["ended_runs"]) <= {"Completed"}
@@ -102,13 +103,15 @@ def _follow(session: Session, found: dict[str, Any]) -> int:
 
 def _progress(found: dict[str, Any]) -> str:
     done = found["made"] + found["passed_over"]
-    return f"{done} of {found['total']} fires, {found['running']} running, {_ended(found)}"
+    parts = (f"{done} of {found['total']} fires", f"{found['running']} running", _ended(found))
+    return ", ".join(each for each in parts if each)
 
 
 def _ended(found: dict[str, Any]) -> str:
     counts = ", ".join(f"{count} {name}" for name, count in found["ended_runs"].items())
     outcome = f"{found['outcome']}" if found["outcome"] not in (None, "completed") else ""
-    return "; ".join(each for each in (counts or "none has ended yet", outcome) if each)
+    none = "none has ended yet" if found["made"] else ""
+    return "; ".join(each for each in (counts or none, outcome) if each)
 
 
 def _show_preview(session: Session, found: dict[str, Any]) -> int:

@@ -106,7 +106,12 @@ def show_one(session: Session) -> None:
                 ("Schedules", "\n".join(found["schedule_texts"]) or "none: runs are made by hand"),
                 ("Paused", "yes" if found["paused"] else None),
                 ("Set by hand", "\n".join(overrides.sentence(each) for each in found["set_by_hand"])),
-                ("Next", f"{times.local(coming)} ({times.ago(coming, session.now())})" if coming else None),
+                (
+                    "Next",
+                    f"{times.local(coming)} ({times.ago(coming, session.now()).replace(' ago', ' late')})"
+                    if coming
+                    else None,
+                ),
                 ("Work queue", f"{found['work_queue_name']} (pool {found['work_pool_name']})"),
                 ("Parameters", json.dumps(found["parameters"], indent=2, ensure_ascii=False)),
                 ("Overridable", _overridable(found["overridable"])),

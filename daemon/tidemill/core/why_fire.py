@@ -30,6 +30,7 @@ class FireEvidence(msgspec.Struct, frozen=True, kw_only=True):
     gone: datetime | None = None
     runs: Sequence[FlowRun] = ()  # of its schedules, by their due times in the stretch
     others: Sequence[FlowRun] = ()  # that were to start in the stretch, whoever made them
+    made_up: Sequence[FlowRun] = ()  # that backfills made of its fires in the stretch
     skipped: Sequence[SkippedFire] = ()
     past: Past = Past()
     live: Live | None = None
@@ -222,8 +223,15 @@ def _jitter(evidence: FireEvidence, compiled: CompiledSchedule, words: Words, to
 
 
 def _others(evidence: FireEvidence, words: Words, told: set[str]) -> list[Finding]:
-    """Return the runs of the stretch that no fire in it made."""
+    """Return the runs of the stretch that no fire in it made, and those that backfills made of its fires."""
     found = []
+    for run in evidence.made_up:
+        if run.due is None or run.id in told:
+            continue
+        told.add(run.id)
+        made = f"A backfill made run {call(run)} at {words.at(run.created)} for the fire of {words.at(run.due)}"
+        sentence = f"{made}; it is {run.state.name}."
+        found.append(Finding(kind="backfilled", sentence=sentence, at=run.due, facts={"run": run.id} | brief(run)))
     for run in evidence.others:
         if run.id in told:
             continue

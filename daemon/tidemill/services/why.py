@@ -17,6 +17,7 @@ from msgspec.structs import replace
 from tidemill.core.deployments import Deployment
 from tidemill.core.filters import RunFilter, RunSort
 from tidemill.core.runs import FlowRun
+from tidemill.core.schedules import identity
 from tidemill.core.states import ACTIVE, TERMINAL, StateType
 from tidemill.core.when import read as read_when
 from tidemill.core.why import Finding, Live, RunEvidence, Waiting, Words, stamp
@@ -24,7 +25,7 @@ from tidemill.core.why_deployment import Standing, explain_standing
 from tidemill.core.why_fire import FireEvidence, explain_instant
 from tidemill.core.why_run import explain_run
 from tidemill.services.evidence import alongside, compiled_of, form_at, forms_of, past_of, waiting_of
-from tidemill.store import catalogue, history, instance, listing, schedules
+from tidemill.store import backfills, catalogue, history, instance, listing, schedules
 from tidemill.store.catalogue import Entry
 
 RUNS = 200  # of a stretch of time
@@ -117,6 +118,12 @@ def at_time(
             connection, mine, most=RUNS, expected_start_after=first, expected_start_before=last + widest
         ) + schedules.runs_between(connection, name, first, last):
             around[run.id] = run
+    made_up = [
+        run
+        for each in form.value.schedules
+        for first, last in stretches
+        for run in backfills.runs_between(connection, name, identity(each), first, last)
+    ]
     oldest = _select(connection, mine, most=1)
     evidence = FireEvidence(
         name=name,
@@ -130,6 +137,7 @@ def at_time(
         others=[
             run for run in around.values() if any(first <= run.expected_start <= last for first, last in stretches)
         ],
+        made_up=made_up,
         skipped=schedules.skipped_between(connection, name, stretches[0][0], stretches[-1][1]),
         past=past_of(connection, [("deployment", name)], live=live, deployment=name),
         live=live,
@@ -140,7 +148,7 @@ def at_time(
     return (
         _answer("deployment", name, words, findings)
         | {"at": text, "first": stamp(asked.first), "last": stamp(asked.last)}
-        | _explained(connection, findings, list(around.values()), words, live)
+        | _explained(connection, findings, [*around.values(), *made_up], words, live)
     )
 
 

@@ -11,7 +11,9 @@ import msgspec
 
 from tidemill.clock import from_us, to_us
 from tidemill.core.backfills import Backfill, prefix
+from tidemill.core.runs import FlowRun
 from tidemill.core.states import StateType
+from tidemill.store import runs
 from tidemill.store.history import TYPE_OF
 from tidemill.store.ops import Op, instant, microseconds, scalar
 from tidemill.store.statements import load
@@ -102,3 +104,15 @@ def of_fire(
     }
     made, own = _fire.decode(str(scalar(connection, _SQL["of_fire"], asked)))
     return [TYPE_OF[kind] for kind in made], None if own is None else TYPE_OF[own]
+
+
+def runs_between(
+    connection: sqlite3.Connection, deployment: str, schedule: str, first: datetime, last: datetime
+) -> list[FlowRun]:
+    """Return the runs that backfills made of a schedule's fires of a stretch, in order, at most 200."""
+    asked = {
+        "from": prefix(deployment, schedule, first),  # instants of one length, so their order is that of their texts
+        "to": prefix(deployment, schedule, last) + "\U0010ffff",
+        "limit": MOST,
+    }
+    return runs.documents(connection, str(scalar(connection, _SQL["runs_between"], asked)))

@@ -41,3 +41,10 @@ SELECT json_array(
         WHERE schedule.deployment = :deployment AND schedule.identity = :schedule
     )
 );
+
+-- Row numbers of the runs that backfills made of a schedule's fires in a stretch, in order.
+-- name: runs_between
+SELECT json_group_array(seq)
+FROM (
+    SELECT seq FROM run WHERE idempotency_key >= :from AND idempotency_key < :to ORDER BY due, seq LIMIT :limit
+);
