@@ -7,8 +7,8 @@ On it weeks pass in seconds, and the same seed gives the same trace: ``run_virtu
 from __future__ import annotations
 
 from tidemill.sdk.harness import Harness, tidemill_test_harness
-from tidemill.services.scripted import ScriptedRunner, SilentRecorder, close_house, open_house
-from tidemill.services.virtual import (
+from tidemill.services.simulation.scripted import ScriptedRunner, SilentRecorder, close_house, open_house
+from tidemill.services.simulation.virtual import (
     VIRTUAL_SLICE_S,
     DeadlockError,
     InlineThreads,

@@ -16,7 +16,7 @@ from tidemill.core.ports import Job, Outcome
 from tidemill.core.runs import FlowRun, SkippedFire
 from tidemill.core.states import State, StateType
 from tidemill.services.house import House
-from tidemill.services.outside import Outside
+from tidemill.services.telling.outside import Outside
 from tidemill.store import Door, Store, history, inline_doors
 from tidemill.store import runs as stored_runs
 from tidemill.store import schedules as stored_schedules

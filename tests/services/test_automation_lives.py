@@ -12,7 +12,7 @@ from stage import DONE, FAILED, NOON, World, minutes, names, play, seconds, take
 
 from tidemill.core.automations import StepState
 from tidemill.core.notices import NoticeKind
-from tidemill.services.fires import logger as fires_logger
+from tidemill.services.automations.fires import logger as fires_logger
 from tidemill.services.house import House
 
 
@@ -99,7 +99,7 @@ def test_a_flood_is_held_back_and_that_is_said_once(tmp_path: Path, caplog: pyte
 
 def test_more_than_can_be_heard_at_once_is_read_from_history(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """P13: bounded; and nothing of it is lost."""
-    monkeypatch.setattr("tidemill.services.automations.MOST_HEARD", 10)
+    monkeypatch.setattr("tidemill.services.automations.service.MOST_HEARD", 10)
 
     async def main(world: World) -> None:
         text = config('{ deployment = "job", state = "Failed" }').replace('interval = "10m"', 'interval = "30s"')

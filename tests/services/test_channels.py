@@ -27,9 +27,9 @@ from tidemill.core.channels import Channel, ChannelType, Encryption, Undelivered
 from tidemill.core.deployments import SecretRef
 from tidemill.core.notices import Message
 from tidemill.runners.threads import PoolThreads
-from tidemill.services import mail, webhooks
-from tidemill.services.carriers import Carriers, with_ending
-from tidemill.services.webhooks import filled, signature
+from tidemill.services.telling import mail, webhooks
+from tidemill.services.telling.carriers import Carriers, with_ending
+from tidemill.services.telling.webhooks import filled, signature
 from tidemill.telemetry.redaction import Redactor
 
 pytestmark = pytest.mark.network

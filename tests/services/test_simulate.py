@@ -30,8 +30,8 @@ from tidemill.core.simulations import (
 )
 from tidemill.core.simulations import load as load_of
 from tidemill.core.states import StateType
-from tidemill.services.shares import deal
-from tidemill.services.simulation import OVERHEAD, Simulation, in_seclusion
+from tidemill.services.simulation.service import OVERHEAD, Simulation, in_seclusion
+from tidemill.services.simulation.shares import deal
 from tidemill.testing import VirtualClock, VirtualLoop, close_house, open_house, run_virtually
 
 MONDAY = datetime(2026, 6, 1, tzinfo=UTC)

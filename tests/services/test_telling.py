@@ -19,7 +19,7 @@ from tidemill.core.ports import Job, Outcome
 from tidemill.core.states import StateType
 from tidemill.errors import NotFoundError, TidemillError
 from tidemill.services.house import House
-from tidemill.services.messages import without_engine
+from tidemill.services.telling.messages import without_engine
 
 HOUR = timedelta(hours=1)
 NOTIFY = '[notify]\ndefault = "mailto:me@example.org"\n'

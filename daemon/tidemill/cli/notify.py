@@ -132,8 +132,8 @@ def _send(session: Session, channels: list[Channel], timezone: str) -> list[dict
     from tidemill.core.zones import zone
     from tidemill.ids import Ids
     from tidemill.runners.threads import PoolThreads
-    from tidemill.services.carriers import Carriers
-    from tidemill.services.messages import test_message
+    from tidemill.services.telling.carriers import Carriers
+    from tidemill.services.telling.messages import test_message
     from tidemill.telemetry.redaction import Redactor
 
     redactor, host = Redactor(), socket.gethostname() or "localhost"

@@ -70,7 +70,7 @@ def simulate(session: Session) -> None:
     """Print what would happen."""
     from tidemill.cli import simulation_documents, simulation_text
     from tidemill.core.clock_changes import clock_changes
-    from tidemill.services.simulation import Simulation
+    from tidemill.services.simulation.service import Simulation
 
     args = session.args
     path = configuration.find(args.config, session.environ)

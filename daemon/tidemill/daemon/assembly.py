@@ -26,13 +26,13 @@ from tidemill.runners.lag import LagMonitor
 from tidemill.runners.process import ProcessRunner
 from tidemill.runners.threads import PoolThreads
 from tidemill.services.bus import EventBus
-from tidemill.services.carriers import Carriers
 from tidemill.services.catalogue import Catalogue
 from tidemill.services.fitness import ParameterCheck, entrypoint_fitness
 from tidemill.services.house import House
 from tidemill.services.orphans import Orphans
 from tidemill.services.recorder import RecorderHouse
 from tidemill.services.reloading import read, reloads
+from tidemill.services.telling.carriers import Carriers
 from tidemill.store import Store, catalogue, instance
 from tidemill.telemetry.logs import LEVELS, EventLog
 from tidemill.telemetry.redaction import Redactor

@@ -15,7 +15,7 @@ from tidemill.core.runs import FlowRun
 from tidemill.core.states import ACTIVE, State, StateType
 from tidemill.errors import NotFoundError, TidemillError, TransitionError
 from tidemill.ids import Ids
-from tidemill.services.automation_desk import AutomationDesk
+from tidemill.services.automations.desk import AutomationDesk
 from tidemill.services.backfills import Backfills
 from tidemill.services.bus import EventBus
 from tidemill.services.catalogue import Catalogue
@@ -24,13 +24,13 @@ from tidemill.services.given import merged
 from tidemill.services.lookout import Lookout
 from tidemill.services.making import Made
 from tidemill.services.metrics import Metrics
-from tidemill.services.notices import Notices
 from tidemill.services.orchestrator import Orchestrator
 from tidemill.services.overrides import BY, Overrides
 from tidemill.services.pauses import Pauses
 from tidemill.services.reloader import Reloader
 from tidemill.services.scripts import Scripts
 from tidemill.services.slots import SlotKeeper
+from tidemill.services.telling.notices import Notices
 from tidemill.services.upkeep import Upkeep
 from tidemill.services.worker import Worker
 from tidemill.store import Store

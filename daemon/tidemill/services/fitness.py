@@ -20,7 +20,7 @@ from tidemill.sdk import interpreters
 from tidemill.sdk.findings import Finding
 from tidemill.sdk.probe import Probed, probe
 from tidemill.sdk.signatures import Signature, check_parameters
-from tidemill.services.automation_fitness import automation_faults, automation_warnings
+from tidemill.services.automations.fitness import automation_faults, automation_warnings
 
 OTHERS = 3  # deployments named beside the first, in a warning for all of them
 

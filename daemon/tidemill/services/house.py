@@ -24,7 +24,7 @@ from tidemill.core.states import StateType
 from tidemill.errors import TidemillError
 from tidemill.ids import Ids
 from tidemill.services.answers import Answers
-from tidemill.services.automation_desk import assemble
+from tidemill.services.automations.desk import assemble
 from tidemill.services.backfills import Backfills
 from tidemill.services.bus import EventBus
 from tidemill.services.catalogue import Catalogue
@@ -36,7 +36,6 @@ from tidemill.services.lookout import Lookout
 from tidemill.services.metrics import Metrics
 from tidemill.services.missed import MissedFires
 from tidemill.services.orchestrator import HEAL_S, Orchestrator
-from tidemill.services.outside import Nobody, Outside
 from tidemill.services.overrides import Overrides
 from tidemill.services.pauses import Pauses
 from tidemill.services.recorder import DaemonRecorder
@@ -49,7 +48,8 @@ from tidemill.services.slots import SlotKeeper
 from tidemill.services.status import Status
 from tidemill.services.stranded import Stranded
 from tidemill.services.subflows import Subflows
-from tidemill.services.telling import Telling
+from tidemill.services.telling.outside import Nobody, Outside
+from tidemill.services.telling.service import Telling
 from tidemill.services.timekeeper import Timekeeper
 from tidemill.services.upkeep import Upkeep
 from tidemill.services.waits import Waits
