@@ -34,6 +34,14 @@ def test_what_is_missing_or_no_file_is_a_fact_like_any_other(tmp_path: Path) -> 
     assert len({missing.config, loop.config, look(tmp_path).config}) == 3
 
 
+def test_a_folder_that_cannot_be_looked_into_is_a_fact_like_any_other(tmp_path: Path) -> None:
+    """A name that is too long is refused for root, too, as a folder of mode 000 is for everybody else."""
+    closed = tmp_path / ("x" * 300)
+    found = look(closed)
+    assert found == look(closed)
+    assert {seen[1] for seen in found.config} == {-1}
+
+
 NAMED = [
     # what the file says, and the drop-in that it names by it
     ('[daemon]\ninclude = ["more/*.toml"]\n', True),

@@ -54,7 +54,7 @@ def footprint(path: Path, made_dir: Path | None, known: DaemonSettings) -> Footp
         folders.add(made_dir)
         files += [made_dir / found for found in _matches(made_dir, "*.toml")]
     seen = tuple(_look(file) for file in dict.fromkeys(files))
-    folders |= {Path(os.path.realpath(file)).parent for file in files if file.is_symlink()}
+    folders |= {Path(os.path.realpath(file)).parent for file in files if os.path.islink(file)}  # noqa: PTH114 -- never raises
     code: list[Seen] = []
     code_folders: set[Path] = set()
     for folder in dict.fromkeys((known.flows, path.parent / flows)):
@@ -120,5 +120,5 @@ def _code(folder: Path) -> Iterator[tuple[Path, list[str]]]:
         yield Path(inside), files
         if not left or number >= MOST_FOLDERS:
             return
-    if not folder.is_dir():
+    if not os.path.isdir(folder):  # noqa: PTH112 -- never raises
         yield folder, []
