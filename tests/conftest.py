@@ -13,6 +13,8 @@ from fakes import FakeClock
 settings.register_profile("person", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
 settings.load_profile("ci" if os.environ.get("CI") else "person")
+# Commands are read as a pipe reads them, whatever terminal the tests are run in.
+os.environ.pop("COLUMNS", None)
 
 
 @pytest.fixture

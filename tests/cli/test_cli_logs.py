@@ -89,7 +89,7 @@ WHOLE = [
     "> hello",
     r"> two\nlines",
     r"> careful \x1b[31m\x07",
-    "reloaded added=['x']",
+    "reloaded",
     "Failed after 3.0 s: exit code 3",
     "Scheduled by person",
     "Running",

@@ -216,9 +216,17 @@ def test_an_exception_is_one_line_with_its_places_and_its_cause() -> None:
 def test_people_are_shown_only_fields_that_the_sentence_does_not_say() -> None:
     out = io.StringIO()
     with log_to(out):
-        fields = {"missed": 3, "schedule": "mornings", "place": "a b", "last_alive": None, "event": "missed"}
+        fields = {"missed": 3, "schedule": "mornings", "place": "a b", "last_alive": None}
         logging.getLogger("tidemill.x").info("3 fires were missed", extra={"fields": fields})
     assert out.getvalue().endswith(' 3 fires were missed schedule=mornings place="a b"\n')
+
+
+def test_the_sentence_of_a_named_event_says_all_that_people_want_to_know() -> None:
+    out = io.StringIO()
+    with log_to(out):
+        fields = {"event": "config-reloaded", "taken_back": 27, "planned": 20}
+        logging.getLogger("tidemill.x").info("reloaded", extra={"fields": fields})
+    assert out.getvalue().endswith(" reloaded\n")
 
 
 NASTY = st.text(st.characters(), max_size=30)

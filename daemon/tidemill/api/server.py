@@ -26,6 +26,7 @@ from tidemill.clock import Clock
 
 logger = logging.getLogger("tidemill.api")
 
+CLOSING_TURNS = 5
 MAX_CONNECTIONS = 256
 MAX_URL_BYTES = 8 * 1024
 # How long a request, or the silence before the first one, may take to arrive.
@@ -147,6 +148,11 @@ class Server(UvicornServer):
 
     async def aclose(self) -> None:
         """Stop accepting, let answers under way end within a short grace, close every connection."""
+        # Nobody new first, and a turn for who was just accepted: asyncio loses a connection whose server closes before.
+        loop = asyncio.get_running_loop()
+        for opened in self.sockets:
+            loop.remove_reader(opened)
+        await asyncio.sleep(0)
         for server in self.servers:
             server.close()
         for opened in self.sockets:
@@ -161,9 +167,12 @@ class Server(UvicornServer):
             if late:
                 logger.warning("cut off %d answers that were still under way", len(late))
                 await asyncio.wait(late, timeout=GRACE_S)
-        for connection in list(self.server_state.connections):
-            transport: Any = connection.transport
-            transport.close()
+        # Some turns: who had just been accepted becomes a connection, and one that is closed hears that it is.
+        for _ in range(CLOSING_TURNS):
+            for connection in list(self.server_state.connections):
+                transport: Any = connection.transport
+                transport.close()
+            await asyncio.sleep(0)
 
     async def serve_until(self, stop: asyncio.Event) -> None:
         """Serve until ``stop`` is set. Costs nothing while nobody calls."""

@@ -86,6 +86,7 @@ class Daemon:
         self._stop = asyncio.Event()
         self._hurry = asyncio.Event()
         self._told_to_reload = asyncio.Event()  # before there is somebody to do it
+        self._begun = asyncio.Event()
         self._listen_to_signals()
 
     # --- its life ---------------------------------------------------------------------------------------------------
@@ -147,13 +148,15 @@ class Daemon:
         capture.install((self._log.handler,))
         self._lag.start()
         house.start()
+        self._begun.set()
         gc.collect()
         gc.freeze()  # what is there now stays: later collections need not look at it
         gc.enable()
         logger.info(
-            "tidemill %s is ready: %d deployments of %s, on %s, state in %s",
+            "tidemill %s is ready: %d deployment%s of %s, on %s, state in %s",
             __version__,
             len(settings.deployments),
+            "" if len(settings.deployments) == 1 else "s",
             self._config,
             ", ".join(house.status.addresses),
             self._state,
@@ -211,7 +214,9 @@ class Daemon:
             await asyncio.gather(stop, failed, return_exceptions=True)
 
     async def _serve(self, house: House) -> None:
-        # Imported while the services run already: connections wait in line at the bound sockets.
+        # Until then the database says what an earlier configuration stated. Connections wait in line at the bound
+        # sockets, also while the API is imported beside the services that run already.
+        await self._begun.wait()
         from tidemill.api.app import build_app
         from tidemill.api.server import Server
 

@@ -113,14 +113,14 @@ class HumanFormat:
 def _rest(entry: Entry) -> str:
     """Return what the sentence does not say: the exception, and the fields whose values it does not name.
 
-    An event's name is for programs: the sentence says what happened.
+    The fields of an event that has a name are for programs: its sentence says what happened.
     """
     parts = [f": {one_line(entry.error)}"] if entry.error is not None else []
-    if not entry.said:
+    if not entry.said and "event" not in entry.fields:
         parts += [
             f" {_pair(key, value)}"
             for key, value in entry.fields.items()
-            if key != "event" and value is not None and not _said(value, entry.message)
+            if value is not None and not _said(value, entry.message)
         ]
     return "".join(parts)
 
