@@ -55,6 +55,17 @@ async def its_queue_was_full(world: World) -> Any:
         return await why(house, flow_run_id=run.id)
 
 
+@way("completed", "1 of 1 slots held; until then they were held in turn by first (", "; second (")
+async def several_went_before_it(world: World) -> Any:
+    async with life(world, ONE_AT_A_TIME, takes(minutes(10))) as house:
+        for name in ("first", "second"):
+            await house.control.create_run("job", name=name)
+            await world.wait(seconds(1))
+        run = await house.control.create_run("job")
+        await world.wait(minutes(40))
+        return await why(house, flow_run_id=run.id)
+
+
 @way(
     "completed",
     "the daemon was down from 2026-06-01 12:00:30 +0000 to 2026-06-01 12:10:30 +0000; it was made up for at "

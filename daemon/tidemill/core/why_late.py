@@ -64,7 +64,8 @@ def _reasons(evidence: RunEvidence, expected: datetime, began: datetime, words: 
     message = (late[0].message or "") if late else ""
     if "full" in message:
         was = message.replace(" is full", " was full")
-        found.append(("full", f"{was}{f' by {listed(held, words)}' if held else ''}"))
+        by = " by " if len(held) == 1 else "; until then they were held in turn by "
+        found.append(("full", was + (by + listed(held[::-1], words) if held else "")))
     elif message and not found:
         found.append(("waited", message))
     elif held and not found:
