@@ -10,7 +10,6 @@ import hashlib
 import json
 import zlib
 from collections.abc import Iterator
-from email.message import Message
 from http import HTTPStatus
 from typing import Any
 
@@ -179,6 +178,8 @@ def phrase(status: int) -> str:
 def _content_type(header: str | None) -> tuple[str, str | None]:
     if not header:
         return "", None
+    from email.message import Message  # httpx has it loaded; a start does without it
+
     message = Message()
     message["content-type"] = header
     return message.get_content_type(), message.get_content_charset()

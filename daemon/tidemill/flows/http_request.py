@@ -14,7 +14,6 @@ import logging
 import re
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -224,6 +223,8 @@ def retry_after(header: str | None, now: datetime) -> timedelta | None:
     text = (header or "").strip()
     if text.isascii() and text.isdecimal():
         return timedelta(seconds=min(int(text[:12]), _LONGEST_WAIT_S))
+    from email.utils import parsedate_to_datetime  # httpx has it loaded
+
     try:
         until = parsedate_to_datetime(text)
     except ValueError:

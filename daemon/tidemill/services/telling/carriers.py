@@ -12,7 +12,6 @@ from tidemill.core.deployments import SecretRef
 from tidemill.core.notices import Message
 from tidemill.core.ports import Threads
 from tidemill.errors import TidemillError
-from tidemill.services.telling.mail import PartlyRefusedError, send_mail
 from tidemill.services.telling.webhooks import Web
 
 logger = logging.getLogger("tidemill.notify")
@@ -44,8 +43,6 @@ class Carriers:
             await self._carry(channel, message)
         except UndeliveredError as error:
             raise UndeliveredError(self.redact(str(error)), retry_after_s=error.retry_after_s) from None
-        except PartlyRefusedError as error:
-            logger.warning("notify channel %s: %s", channel.name, self.redact(str(error)))
         except TidemillError as error:  # a secret that is not there any more
             raise UndeliveredError(self.redact(str(error))) from None
 
@@ -64,10 +61,7 @@ class Carriers:
 
     async def _carry(self, channel: Channel, message: Message) -> None:
         if channel.type is ChannelType.MAIL:
-            password = None if channel.password is None else self._reveal(channel.password)
-            await self._threads.run(
-                lambda: send_mail(channel, message, host=self.host, password=password, environ=self._environ)
-            )
+            await self._mail(channel, message)
             return
         url = self.plain(channel.url or "")
         if channel.type is ChannelType.WEBHOOK:
@@ -78,6 +72,17 @@ class Carriers:
         from tidemill.services.telling.apprise_urls import send_by_apprise
 
         await self._threads.run(lambda: send_by_apprise(url, message))
+
+    async def _mail(self, channel: Channel, message: Message) -> None:
+        from tidemill.services.telling.mail import PartlyRefusedError, send_mail  # a start without mail does without it
+
+        password = None if channel.password is None else self._reveal(channel.password)
+        try:
+            await self._threads.run(
+                lambda: send_mail(channel, message, host=self.host, password=password, environ=self._environ)
+            )
+        except PartlyRefusedError as error:
+            logger.warning("notify channel %s: %s", channel.name, self.redact(str(error)))
 
     async def aclose(self) -> None:
         await self.web.aclose()

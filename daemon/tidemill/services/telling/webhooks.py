@@ -8,7 +8,6 @@ import hmac
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -120,6 +119,8 @@ def _seconds(header: str | None, now: datetime) -> float | None:
         return None
     if header.strip().isdecimal():
         return float(header.strip()[:6])
+    from email.utils import parsedate_to_datetime  # httpx has it loaded
+
     try:
         until = parsedate_to_datetime(header)
     except ValueError:
