@@ -2,7 +2,7 @@
 #
 #   make run      start the daemon on config/quickstart.toml
 #   make test     everything that CI checks
-#   make quick    the tests that need no root, network or browser, in under a minute
+#   make quick    the tests of the lower floors, without root or network, in under a minute
 #   make bench    the benchmarks
 #   make prefect  the small flows of the tests beside the real Prefect, in an environment of its own (some minutes)
 #   make lint     formatter, linter, types, layers;  make fmt mends what can be mended
@@ -75,8 +75,11 @@ test: lint
 	$(BIN)/pytest -q -n $(WORKERS) -m "not slow and not root" --cov-branch --cov-report term \
 		$(COVERED:%=--cov tidemill.%) $(COVERED_TESTS)
 
+# The floors up to the built-in flows; services and what stands on them take minutes.
+QUICK_TESTS := $(addprefix tests/,core config store sdk telemetry flows) $(wildcard tests/test_*.py)
+
 quick: $(VENV)/installed-dev
-	$(BIN)/pytest -q -n $(WORKERS) -m "not slow and not network and not root" $(ARGS)
+	$(BIN)/pytest -q -n $(WORKERS) -m "not slow and not thorough and not network and not root" $(ARGS) $(QUICK_TESTS)
 
 bench: $(VENV)/installed-dev
 	$(BIN)/python -m benchmarks $(ARGS)

@@ -136,7 +136,7 @@ def test_make_test_runs_everything_in_order() -> None:
 
 
 def test_make_quick_leaves_out_what_needs_more() -> None:
-    assert '-m "not slow and not network and not root"' in dry("quick")
+    assert '-m "not slow and not thorough and not network and not root"' in dry("quick")
 
 
 def test_make_run_starts_the_quickstart() -> None:

@@ -10,6 +10,8 @@ import pytest
 
 from tidemill.config import Loaded, bounds
 
+pytestmark = pytest.mark.thorough
+
 MIB = 1024 * 1024
 
 # Bombs of about a megabyte that tomllib takes seconds for, or that break it by recursion.

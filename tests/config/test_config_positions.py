@@ -15,6 +15,8 @@ from tidemill.config import bounds
 from tidemill.config.documents import dotted, key_path
 from tidemill.config.positions import KeyPath, scan
 
+pytestmark = pytest.mark.thorough
+
 BARE = set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-")
 
 keys = st.one_of(

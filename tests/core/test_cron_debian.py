@@ -14,6 +14,8 @@ from debian_cron import MINUTE, Model
 from tidemill.core import cron
 from tidemill.core.schedules import Schedule, compile_schedule, fires
 
+pytestmark = pytest.mark.thorough
+
 # Every kind of change: whole hours both ways, half and quarter hours, two hours, at midnight, a lost day, Ramadan.
 CHANGES = [
     ("America/New_York", "2026-03-08T07:00"),

@@ -58,6 +58,9 @@ def test_async_tasks_are_bounded_too() -> None:
     @task
     async def inside(n: int) -> int:
         with meter:
+            async with asyncio.timeout(30):
+                while meter.most < 2:  # until there is company
+                    await asyncio.sleep(0)
             for _ in range(5):
                 await asyncio.sleep(0)
         return n

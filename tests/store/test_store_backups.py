@@ -18,6 +18,8 @@ from store_making import new_run, opened
 from tidemill.errors import DatabaseError
 from tidemill.store import backups, connections, runs, schema
 
+pytestmark = pytest.mark.thorough
+
 NOW = datetime(2026, 11, 21, 9, tzinfo=UTC)
 
 

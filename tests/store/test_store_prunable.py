@@ -15,6 +15,8 @@ from tidemill.core.states import StateType
 from tidemill.store import Store, daemon_log, logs, prunable, retention, runs, schedules
 from tidemill.store.retention import Pruning
 
+pytestmark = pytest.mark.thorough
+
 DAY = 86_400.0
 KINDS = (StateType.COMPLETED, StateType.COMPLETED, StateType.FAILED, None)
 

@@ -13,6 +13,8 @@ import pytest
 import tidemill.store
 from tidemill.store import schema, statements
 
+pytestmark = pytest.mark.thorough
+
 FOLDER = Path(tidemill.store.__file__).parent
 NOUNS = sorted(path.stem for path in FOLDER.glob("*.sql"))
 NAMED = [(noun, name) for noun in NOUNS for name in statements.load(noun)]

@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 
 from tidemill.telemetry.redaction import MASK, Redactor
 
+pytestmark = pytest.mark.thorough
+
 # No asterisk: a secret made of the mask's own character cannot be told from it.
 CHARACTERS = st.sampled_from([*list("abcXYZ019 -_.~!$&'()+,;=:@/?#[]%\"\\<>|{}^`\t"), "ä", "€", "😀", "\x1b"])
 SECRETS = st.text(CHARACTERS, min_size=4, max_size=90).filter(lambda text: len(text.strip()) >= 4)
