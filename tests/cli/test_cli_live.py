@@ -65,6 +65,16 @@ def test_an_empty_list_says_so_and_what_comes_next(shell: Shell) -> None:
     assert "No runs are to come" not in shell.text("flow-run", "ls", "--upcoming")
 
 
+def test_a_run_that_ended_without_a_start_is_not_late(shell: Shell) -> None:
+    mill, clock = shell.daemon.mill, shell.daemon.clock
+    shell.do(mill.add(name="waits", at=clock.now()))
+    clock.advance(60)
+    assert "late" in shell.text("flow-run", "ls")
+    assert shell.run("flow-run", "cancel", "waits")[0] == 0
+    listed = shell.text("flow-run", "ls")
+    assert ("never" in listed, "late" in listed) == (True, False)
+
+
 def test_a_list_shows_the_newest_and_the_few_that_come_next(shell: Shell) -> None:
     mill, clock = shell.daemon.mill, shell.daemon.clock
     finished(shell, name="old")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from tidemill.cli import run_changes, run_filters, task_table, text, times, watching
@@ -104,6 +104,14 @@ def show_list(session: Session) -> None:
         print(_nothing(session))
 
 
+def _start(run: dict[str, Any], now: datetime) -> str:
+    if run["start_time"]:
+        return times.short(run["start_time"], now)
+    if run["end_time"]:
+        return "never"  # skipped, in shadow, or cancelled in line: it is late no more
+    return times.ago(run["expected_start_time"], now).replace(" ago", " late")
+
+
 def run_table(session: Session, runs: list[dict[str, Any]]) -> str:
     """Return runs as a table."""
     now = session.now()
@@ -113,9 +121,7 @@ def run_table(session: Session, runs: list[dict[str, Any]]) -> str:
             run["name"],
             run["deployment"] or run["flow"],
             run["state_name"],
-            times.short(run["start_time"], now)
-            if run["start_time"]
-            else times.ago(run["expected_start_time"], now).replace(" ago", " late"),
+            _start(run, now),
             times.run_time(run),
         )
         for run in runs

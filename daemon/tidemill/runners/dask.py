@@ -426,7 +426,8 @@ class DaskRunner:
             return
         try:
             known = (await client.scheduler.identity())["workers"]
-        except Exception:
+        except Exception as gone:  # the scheduler itself is out of reach, in whatever way: its loss is told elsewhere
+            logger.debug("dask worker %s: %s, and the scheduler does not say whether it lives: %s", worker, error, gone)
             return
         if worker in known:
             logger.debug("dask worker %s: %s", worker, error)
