@@ -178,3 +178,33 @@ def format_size(size: int) -> str:
         if size >= unit:
             return f"{size / unit:.1f}{name}"
     return f"{size}B"
+
+
+def in_words(duration_s: float) -> str:
+    """Return a duration as one reads it: ``4 ms``, ``0.2 s``, ``3 min 12 s``, ``2 h 5 min``."""
+    if duration_s < 0.0995:
+        return f"{max(0.0, duration_s) * 1000:.0f} ms"
+    if duration_s < 59.95:
+        return f"{duration_s:.1f} s"
+    whole = round(duration_s)
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    if whole < 172_800:
+        return f"{whole // 3600} h {whole % 3600 // 60} min"
+    return f"{whole // 86_400} d {whole % 86_400 // 3600} h"
+
+
+def span(seconds: float | timedelta) -> str:
+    """Return a duration for reading: ``0.24s``, ``12s``, ``3m05s``, ``2h10m``, ``3d4h``."""
+    if isinstance(seconds, timedelta):
+        seconds = seconds.total_seconds()
+    if seconds < 10:
+        return f"{seconds:.2f}s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole}s"
+    if whole < 3600:
+        return f"{whole // 60}m{whole % 60:02d}s"
+    if whole < 86_400:
+        return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
+    return f"{whole // 86_400}d{whole % 86_400 // 3600}h"

@@ -8,7 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tidemill.durations import MAX_DURATION, MAX_SIZE, format_duration, format_size, parse_duration, parse_size
+from tidemill.durations import (
+    MAX_DURATION,
+    MAX_SIZE,
+    format_duration,
+    format_size,
+    in_words,
+    parse_duration,
+    parse_size,
+)
 
 H, M, S, D = timedelta(hours=1), timedelta(minutes=1), timedelta(seconds=1), timedelta(days=1)
 
@@ -181,3 +189,20 @@ def test_a_size_told_is_near_the_size(size: int) -> None:
     except ValueError:
         read = round(float(told.rstrip("KMGTiB")) * {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}[told[-3]])
     assert abs(read - size) <= size * 0.06
+
+
+@pytest.mark.parametrize(
+    ("duration_s", "text"),
+    [
+        (-0.001, "0 ms"),  # a clock set back
+        (0, "0 ms"),
+        (0.0994, "99 ms"),
+        (0.0996, "0.1 s"),
+        (59.94, "59.9 s"),
+        (59.96, "1 min 0 s"),
+        (7_500, "2 h 5 min"),
+        (180_000, "2 d 2 h"),
+    ],
+)
+def test_a_duration_is_told_as_one_reads_it(duration_s: float, text: str) -> None:
+    assert in_words(duration_s) == text

@@ -49,17 +49,6 @@ def test_attempts_and_run_time_grow_with_the_states() -> None:
     assert told[-1] == now
 
 
-def test_an_attempt_that_was_late_was_to_start_when_it_was_due() -> None:
-    now = run(RETRIED[-1], attempt=2, expected_start=at(35), due=T0)
-    assert [each.expected_start for each in retell(now, RETRIED)] == [T0] * 4 + [at(35)] * 4
-
-
-def test_an_earlier_attempt_that_was_not_late_began_in_time() -> None:
-    states = [state(S.SCHEDULED, -1), *RETRIED[2:]]
-    now = run(states[-1], attempt=2, expected_start=at(35), due=T0)
-    assert [each.expected_start for each in retell(now, states)][:3] == [at(20)] * 3
-
-
 def test_a_pause_is_no_attempt_and_takes_no_time() -> None:
     states = [state(S.PENDING, 0), state(S.RUNNING, 0), state(S.PAUSED, 2), state(S.RUNNING, 9), state(S.FAILED, 10)]
     now = run(states[-1], attempt=1, run_time_s=3.0)

@@ -14,6 +14,7 @@ from tidemill.core.ports import Outcome
 from tidemill.core.retries import RetryPolicy
 from tidemill.core.runs import FlowRun
 from tidemill.core.states import TERMINAL, State, StateType, may_follow
+from tidemill.durations import in_words
 from tidemill.errors import TransitionError
 
 NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)
@@ -66,7 +67,9 @@ def test_how_an_attempts_end_concludes_its_run(
     if name == "AwaitingRetry":
         assert after.retries_used == used + 1
         assert after.expected_start >= LATER
+        delay_s = (after.expected_start - LATER).total_seconds()
         assert f"retry {used + 1} of " in str(after.state.message)
+        assert str(after.state.message).endswith(f" in {in_words(delay_s)}") == (delay_s > 0)
     else:
         assert after.retries_used == used
 
@@ -91,6 +94,13 @@ def test_the_first_start_is_running_and_later_ones_are_retrying() -> None:
     first = transitions.begin(replace(waiting, attempt=0), LATER, "boot")
     assert [state.name for state in first.states] == ["Pending", "Running"]
     assert (first.run.attempt, first.run.state_number) == (1, 5)
+
+
+@pytest.mark.parametrize(("seconds", "said"), [(0.9, None), (1.0, "1.0 s late"), (200, "3 min 20 s late")])
+def test_a_start_long_after_its_time_says_so(seconds: float, said: str | None) -> None:
+    waiting = run(S.SCHEDULED)
+    now = waiting.expected_start + timedelta(seconds=seconds)
+    assert transitions.begin(waiting, now, "boot").run.state.message == said
 
 
 @pytest.mark.parametrize("state", [each for each in S if each is not S.SCHEDULED])

@@ -133,7 +133,8 @@ RETRIED = JOB + 'retries = 2\nretry_delay = "10m"\n'
 
 @way(
     "retry-to-come",
-    "Attempt 1 did not succeed (no luck; retry 1 of 2); the next one is to start at 2026-06-01 12:10:01 +0000 (in 9m01",
+    "Attempt 1 did not succeed (no luck; retry 1 of 2 in 10 min 0 s); the next one is to start at "
+    "2026-06-01 12:10:01 +0000 (in 9m01",
 )
 async def it_awaits_its_retry(world: World) -> Any:
     async with life(world, RETRIED, takes(seconds(1), FAILED)) as house:
@@ -145,7 +146,8 @@ async def it_awaits_its_retry(world: World) -> Any:
 @way(
     "completed",
     "on attempt 2",
-    "Attempt 1 did not succeed at 2026-06-01 12:00:01 +0000 (no luck; retry 1 of 2); the next one began at 2026-",
+    "Attempt 1 did not succeed at 2026-06-01 12:00:01 +0000 (no luck; retry 1 of 2 in 10 min 0 s); the next one began "
+    "at 2026-",
 )
 async def it_was_tried_again(world: World) -> Any:
     async with life(world, RETRIED, only_first(FAILED)) as house:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
+from tidemill import durations
+
 
 def parse(text: str) -> datetime:
     """Return the aware instant of RFC 3339 text. Raises ValueError where it is not that or has no offset."""
@@ -34,19 +36,8 @@ def short(text: str | None, now: datetime) -> str:
 
 
 def span(seconds: float | None) -> str:
-    """Return a duration rounded for reading: ``0.24s``, ``12s``, ``3m05s``, ``2h10m``, ``3d4h``."""
-    if seconds is None:
-        return ""
-    if seconds < 10:
-        return f"{seconds:.2f}s"
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole}s"
-    if whole < 3600:
-        return f"{whole // 60}m{whole % 60:02d}s"
-    if whole < 86_400:
-        return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
-    return f"{whole // 86_400}d{whole % 86_400 // 3600}h"
+    """Return a duration rounded for reading: ``3m05s``; "" for none."""
+    return "" if seconds is None else durations.span(seconds)
 
 
 def ago(text: str | None, now: datetime) -> str:

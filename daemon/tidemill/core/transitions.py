@@ -13,10 +13,12 @@ from tidemill.core.ports import Outcome
 from tidemill.core.retries import RetryPolicy, retry_delay
 from tidemill.core.runs import FlowRun, Step, Transition
 from tidemill.core.states import NAMES, TERMINAL, State, StateType, may_follow
+from tidemill.durations import in_words
 from tidemill.errors import TransitionError
 
 # A run that takes the daemon down each time must not do so for ever.
 CRASH_RETRIES = 3
+_LATE_S = 1.0  # a start this long after its time is worth saying
 
 
 def enter(run: FlowRun, state: State, *, by_person: bool = False, **changes: Any) -> Transition:
@@ -47,7 +49,9 @@ def begin(run: FlowRun, now: datetime, owner: str) -> Transition:
         raise TransitionError(f"flow run {run.name} ({run.id}) is {run.state.name} and cannot start")
     again = run.attempt > 0
     pending = State(type=StateType.PENDING, name="Pending", timestamp=now)
-    running = State(type=StateType.RUNNING, name="Retrying" if again else "Running", timestamp=now)
+    late_s = (now - run.expected_start).total_seconds()
+    late = f"{in_words(late_s)} late" if late_s >= _LATE_S else None
+    running = State(type=StateType.RUNNING, name="Retrying" if again else "Running", timestamp=now, message=late)
     after = replace(
         run,
         state=running,
@@ -83,13 +87,9 @@ def conclude(
     if delay is not None and run.state.type is not StateType.CANCELLING:
         used = run.retries_used + 1
         limit = max(retry.retries, CRASH_RETRIES) if outcome.type is StateType.CRASHED else retry.retries
-        state = State(
-            type=StateType.SCHEDULED,
-            name="AwaitingRetry",
-            timestamp=now,
-            message=f"{outcome.message or outcome.name}; retry {used} of {limit}",
-            data=outcome.data,
-        )
+        when = f" in {in_words(delay.total_seconds())}" if delay else ""
+        message = f"{outcome.message or outcome.name}; retry {used} of {limit}{when}"
+        state = State(type=StateType.SCHEDULED, name="AwaitingRetry", timestamp=now, message=message, data=outcome.data)
         return enter(run, state, retries_used=used, expected_start=now + delay)
     name = outcome.name if outcome.name in NAMES[outcome.type] else NAMES[outcome.type][0]
     return enter(run, State(type=outcome.type, name=name, timestamp=now, message=outcome.message, data=outcome.data))

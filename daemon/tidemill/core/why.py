@@ -17,6 +17,7 @@ from tidemill.core.admission import Limit
 from tidemill.core.deployments import Deployment
 from tidemill.core.runs import FlowRun, SkippedFire
 from tidemill.core.states import State
+from tidemill.durations import span
 
 SHOWN = 5  # runs named in one sentence
 
@@ -192,22 +193,6 @@ class Words:
         if abs(seconds) < 1:
             return "now"
         return f"in {span(seconds)}" if seconds > 0 else f"{span(-seconds)} ago"
-
-
-def span(seconds: float | timedelta) -> str:
-    """Return a duration for reading: ``0.24s``, ``12s``, ``3m05s``, ``2h10m``, ``3d4h``."""
-    if isinstance(seconds, timedelta):
-        seconds = seconds.total_seconds()
-    if seconds < 10:
-        return f"{seconds:.2f}s"
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole}s"
-    if whole < 3600:
-        return f"{whole // 60}m{whole % 60:02d}s"
-    if whole < 86_400:
-        return f"{whole // 3600}h{whole % 3600 // 60:02d}m"
-    return f"{whole // 86_400}d{whole % 86_400 // 3600}h"
 
 
 def call(run: FlowRun) -> str:

@@ -11,8 +11,9 @@ import msgspec
 from tidemill.core.runs import FlowRun, SkippedFire
 from tidemill.core.schedules import CompiledSchedule, Schedule, identity, jittered
 from tidemill.core.when import Asked
-from tidemill.core.why import Finding, Form, Live, Past, Words, brief, call, people, span, stamp
+from tidemill.core.why import Finding, Form, Live, Past, Words, brief, call, people, stamp
 from tidemill.core.why_schedule import called, fires_in, moved_by_jitter, note_on, why_none
+from tidemill.durations import span
 
 Compile = Mapping[str, Sequence[CompiledSchedule]]
 SHOWN = 24  # fires told one by one

@@ -7,7 +7,8 @@ from datetime import datetime, timedelta
 
 from tidemill.core.runs import FlowRun
 from tidemill.core.states import StateType
-from tidemill.core.why import Finding, Jump, Pause, RunEvidence, Words, brief, listed, people, span, stamp
+from tidemill.core.why import Finding, Jump, Pause, RunEvidence, Words, brief, listed, people, stamp
+from tidemill.durations import span
 
 # A start this long after its time is worth a reason. What is less is the machine's.
 LATE = timedelta(seconds=1)

@@ -11,11 +11,11 @@ from tidemill.core.deployments import Deployment
 from tidemill.core.runs import FlowRun
 from tidemill.core.schedules import Schedule, identity
 from tidemill.core.states import TERMINAL, State, StateType
-from tidemill.core.why import Finding, RunEvidence, Words, brief, call, span, stamp
+from tidemill.core.why import Finding, RunEvidence, Words, brief, call, stamp
 from tidemill.core.why_late import started_late
 from tidemill.core.why_schedule import called
 from tidemill.core.why_waiting import next_in_line, obstacles
-from tidemill.durations import format_duration
+from tidemill.durations import format_duration, span
 
 RETRIED_BY_HAND = "retried by hand"
 

@@ -10,8 +10,8 @@ from msgspec.structs import replace
 from tidemill.core import cron, zones
 from tidemill.core.schedules import CompiledSchedule, Schedule, compile_schedule, fires, identity
 from tidemill.core.when import Asked
-from tidemill.core.why import Finding, Words, span, stamp
-from tidemill.durations import format_duration
+from tidemill.core.why import Finding, Words, stamp
+from tidemill.durations import format_duration, span
 
 MOST = 200  # fires looked at, of one stretch
 _MICROSECOND = timedelta(microseconds=1)

@@ -245,9 +245,12 @@ class LagMonitor:
         self._step = step
 
     def _held(self, now: float, late: float, spent: Mapping[int, float], frames: Mapping[int, FrameType]) -> None:
-        """This thread could not run: who used the processor meanwhile kept the lock. Nobody: the machine slept."""
+        """This thread could not run: who used the processor meanwhile kept the lock. Nobody: the machine slept.
+
+        On a busy machine it did not get all of the processor meanwhile.
+        """
         thread = max(spent, key=lambda each: spent[each], default=None)
-        if thread is not None and spent[thread] >= late / 2:
+        if thread is not None and spent[thread] >= late / 4:
             self._found(thread, "holds", now - late, now, frame=frames.get(thread), thread=thread)
 
     def _look_for_hogs(

@@ -18,6 +18,7 @@ from tidemill.core.events import (
 )
 from tidemill.core.runs import FlowRun, LogRow, SkippedFire, TaskRun
 from tidemill.core.states import TERMINAL, State, StateType
+from tidemill.durations import in_words
 from tidemill.telemetry.entries import Entry
 
 DEBUG, INFO, WARNING, ERROR = logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR
@@ -47,7 +48,6 @@ WORDS = {
     "TimedOut": "Timed out",
     "NotReady": "Not ready",
 }
-_LATE_S = 1.0  # a start this long after its time is worth saying
 
 
 def entries_of(event: Event, least: int) -> list[Entry]:
@@ -121,7 +121,7 @@ def _task_changed(run: FlowRun, task: TaskRun) -> Entry:
     }
     words = WORDS.get(task.state.name, task.state.name)
     if task.state.type is StateType.COMPLETED:
-        words = f"{words} in {seconds(task.run_time_s)}"
+        words = f"{words} in {in_words(task.run_time_s)}"
     text = f"Task {task.name}: {words}" + (f": {task.state.message}" if task.state.message else "")
     return Entry(task.state.timestamp, DEBUG, subject_of(run), text, _present(fields), True)
 
@@ -144,17 +144,11 @@ def _sentence(run: FlowRun, state: State) -> str:
     words = WORDS.get(state.name, state.name)
     match state.type:
         case StateType.COMPLETED:
-            words = f"{words} in {seconds(run.run_time_s)}"
+            words = f"{words} in {in_words(run.run_time_s)}"
         case StateType.FAILED | StateType.CRASHED if run.attempt:
-            words = f"{words} after {seconds(run.run_time_s)}"
-        case StateType.RUNNING:
-            late_s = (state.timestamp - run.expected_start).total_seconds()
-            if run.attempt > 1:
-                words = f"{words}, attempt {run.attempt}"
-            if late_s >= _LATE_S:
-                words = f"{words}, {seconds(late_s)} late"
-        case StateType.SCHEDULED if state.name == "AwaitingRetry":
-            words = f"{words} in {seconds((run.expected_start - state.timestamp).total_seconds())}"
+            words = f"{words} after {in_words(run.run_time_s)}"
+        case StateType.RUNNING if run.attempt > 1:
+            words = f"{words}, attempt {run.attempt}"
         case StateType.SCHEDULED if state.name == "Scheduled" and run.created_by != "schedule":
             words = f"{words} by {run.created_by}"
     return f"{words}: {state.message}" if state.message else words
@@ -202,17 +196,3 @@ def subject_of(run: Whose) -> str:
 
 def _present(fields: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in fields.items() if value is not None}
-
-
-def seconds(duration_s: float) -> str:
-    """Return a duration as one reads it: ``4 ms``, ``0.2 s``, ``3 min 12 s``, ``2 h 5 min``."""
-    if duration_s < 0.0995:
-        return f"{max(0.0, duration_s) * 1000:.0f} ms"
-    if duration_s < 59.95:
-        return f"{duration_s:.1f} s"
-    whole = round(duration_s)
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    if whole < 172_800:
-        return f"{whole // 3600} h {whole % 3600 // 60} min"
-    return f"{whole // 86_400} d {whole % 86_400 // 3600} h"
