@@ -25,7 +25,7 @@ from tidemill.core.automations import Automation, InARow, NoneWithin, Of, Pause,
 from tidemill.core.automations import Kind as Pausable
 from tidemill.core.blocks import Block, BlockType
 from tidemill.core.deployments import Deployment, FlowKind, FlowRef, WorkPool, WorkQueue
-from tidemill.core.events import RunChanged, RunDeleted
+from tidemill.core.events import Emitted, RunChanged, RunDeleted
 from tidemill.core.overrides import Override
 from tidemill.core.ports import Outcome
 from tidemill.core.retries import RetryPolicy
@@ -48,6 +48,7 @@ from tidemill.store import Store, inline_doors
 from tidemill.store import runs as stored_runs
 from tidemill.store.artifacts import ARTIFACTS
 from tidemill.store.catalogue import CLEAR_OVERRIDE, SET_OVERRIDE, SYNC_CATALOGUE, Listing, overrides
+from tidemill.store.emitted import EMITTED, EmittedRow
 from tidemill.store.logs import LOGS
 from tidemill.store.schedules import PLAN, Plan
 from tidemill.store.task_runs import TASK_RUNS
@@ -455,6 +456,16 @@ class Mill:
             row = LogRow(run=run.seq, run_id=run.id, at=self.clock.now(), level=level, logger="print", message=line)
             self.store.post(LOGS, row)
         await self.store.flush()
+
+    async def emit(self, run: FlowRun, event: str, about: str | None = None) -> Emitted:
+        """Let a run's code emit an event, as its recorder takes it over."""
+        now = self.clock.now()
+        resource = {} if about is None else {"prefect.resource.id": about}
+        told = Emitted(run=run, event=event, resource=resource, payload=None, occurred=now, id=self.ids.new(now))
+        self.store.post(EMITTED, EmittedRow(run=run.seq, at=now, occurred=now, event=event, about=told.about))
+        self.events.publish([told])
+        await self.store.flush()
+        return told
 
     async def keep(self, key: str, text: str, *, run: FlowRun | None = None, type_: str = "json") -> Artifact:
         """Store an artifact of canonical JSON text."""

@@ -95,6 +95,8 @@ async def test_history_is_followed_by_what_comes(tmp_path: Path, clock: FakeCloc
             assert await log.said(1) == ["> after"]
             await note(mill, "config changed")
             assert await log.said(1) == ["config changed"]
+            await mill.emit(run, "order.placed", "o.1")
+            assert await log.said(1) == ["Event order.placed of o.1"]
             clock.advance(1)
             await mill.finish(run)
             assert await log.said(1) == ["Completed in 1.0 s"]
@@ -212,7 +214,7 @@ async def test_a_stream_that_is_not_followed_ends_with_the_history(tmp_path: Pat
         await mill.print(await mill.begin(await mill.add()), "one")
         async with follower(mill, follow="false") as log:
             assert len(await log.rest()) == 3
-            assert set(log.cursor["numbers"]) == {"log", "skipped", "artifact", "daemon"}
+            assert set(log.cursor["numbers"]) == {"log", "skipped", "artifact", "emitted", "daemon"}
 
 
 async def test_history_is_not_read_on_for_a_reader_that_has_left(

@@ -24,6 +24,9 @@ from tidemill.core.runs import SkippedFire
 from tidemill.core.states import State, StateType
 from tidemill.errors import NotFoundError
 from tidemill.store import daemon_log, schedules
+from tidemill.store.emitted import EMITTED, EmittedRow
+from tidemill.telemetry.formats import rfc3339
+from tidemill.telemetry.sentences import entries_of
 
 S = StateType
 
@@ -100,6 +103,26 @@ async def test_history_is_told_as_it_was_told_live(tmp_path: Path, clock: FakeCl
         assert (found["level"], found["subject"], found["fields"]) == (entry.level, entry.subject, entry.fields)
 
 
+@pytest.mark.parametrize(("level", "wanted"), [(10, 3), (20, 3), (30, 0)])
+async def test_what_a_flow_emits_is_told_as_it_was_told_live(
+    tmp_path: Path, clock: FakeClock, level: int, wanted: int
+) -> None:
+    """With its time, which is the code's own word, at the place where it was told."""
+    async with opened(tmp_path, clock) as mill:
+        run = await mill.begin(await mill.add())
+        events = [await mill.emit(run, "order.placed", "o.1"), await mill.emit(run, "nothing\x07else")]
+        long_ago = clock.now() - timedelta(days=9)
+        row = EmittedRow(run=run.seq, at=clock.now(), occurred=long_ago, event="late", about=None)
+        await mill.store.write(EMITTED, row)
+        events.append(replace(events[1], event="late", occurred=long_ago))
+        found = [line for line in await read(mill, level=level) if line["kind"] == "event"]
+    heard = [entry for event in events for entry in entries_of(event, level)]
+    assert len(heard) == wanted
+    assert [(line["timestamp"], line["level"], line["subject"], line["message"], line["fields"]) for line in found] == [
+        (rfc3339(entry.at), entry.level, entry.subject, entry.message, entry.fields) for entry in heard
+    ]
+
+
 async def fill(mill: Mill, clock: FakeClock, seed: int) -> None:
     """Write some of everything, at times that often coincide and that are not always in order."""
     source = random.Random(seed)
@@ -108,7 +131,7 @@ async def fill(mill: Mill, clock: FakeClock, seed: int) -> None:
     for number in range(40):
         clock.advance(source.choice([0, 0, 1, 5]))
         name = source.choice([each.name for each in DEPLOYMENTS])
-        match source.randrange(6):
+        match source.randrange(7):
             case 0:
                 run = await mill.begin(await mill.add(source.choice(DEPLOYMENTS)))
             case 1 if not (await mill.get(run.id)).state.is_terminal:
@@ -123,6 +146,8 @@ async def fill(mill: Mill, clock: FakeClock, seed: int) -> None:
                 await mill.store.write(schedules.PLAN, schedules.Plan(skipped=(skipped,)))
             case 4:
                 await mill.keep(f"key-{source.randrange(3)}", f'"{number}"', run=run)
+            case 5:
+                await mill.emit(run, f"event-{number}", source.choice([None, "o.1"]))
             case _:
                 await mill.print(run, f"line {number}", level=source.choice([10, 20, 30]))
 
@@ -174,12 +199,13 @@ async def test_the_timeline_of_a_run_has_nothing_of_others(tmp_path: Path, clock
         await mill.print(run, "one", "two")
         clock.advance(1)
         await mill.keep("result", '"x"', run=run)
+        await mill.emit(run, "order.placed", "o.1")
         clock.advance(1)
         await mill.finish(run)
         found = await read(mill, flow_run_id=run.id)
         assert said(found) == [
             "Scheduled by person", "Running", "> one", "> two", "Artifact result version 1 (json, 3 characters)",
-            "Completed in 3.0 s",
+            "Event order.placed of o.1", "Completed in 3.0 s",
         ]  # fmt: skip
         assert {line["fields"]["run_id"] for line in found} == {run.id}
         assert {line["fields"]["run"] for line in found} == {"brisk-otter"}

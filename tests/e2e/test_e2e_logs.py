@@ -53,6 +53,33 @@ def test_logs_are_what_the_daemon_said_live_and_after_it(make: Make) -> None:
     assert tail.splitlines() == out.splitlines()[-5:]
 
 
+TELLING = """
+from tidemill import flow
+from tidemill.events import emit_event
+
+@flow
+def order():
+    emit_event("order.placed", {"prefect.resource.id": "orders.eu"}, payload={"rows": 3})
+    emit_event("nothing.else", {})
+"""
+
+
+def test_what_flows_emit_is_in_the_log_live_and_after_it(make: Make) -> None:
+    daemon = make("")
+    (daemon.flows / "orders.py").write_text(TELLING)
+    daemon.configure('[deployments.orders]\nflow = "orders.py:order"\ninterval = "1s"\n')
+    daemon.start()
+    with following(daemon, "-n", "all") as out:
+        until(lambda: out.read_text().count("Completed in") >= 2, "two runs are told")
+        daemon.says("Event order.placed of orders.eu")
+        assert daemon.stop() == 0
+        until(lambda: "stopped\n" in out.read_text(), "the end is told")
+    told = sorted(daemon.log.splitlines())
+    assert [line for line in told if line.endswith("Event nothing.else")]
+    assert sorted(line for line in out.read_text().splitlines() if not line.startswith("tidemill:")) == told
+    assert sorted(daemon.command("logs", "-n", "all")[1].splitlines()) == told
+
+
 def test_who_follows_misses_nothing_over_kills_and_restarts(make: Make) -> None:
     daemon = make(BUSY).start()
     with following(daemon, "-n", "all") as out:

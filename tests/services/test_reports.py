@@ -27,7 +27,8 @@ from tidemill.core.reports import (
 from tidemill.core.states import State, StateType
 from tidemill.services import intake
 from tidemill.services.recorder import DaemonRecorder
-from tidemill.store import artifacts, task_cache
+from tidemill.store import artifacts, task_cache, timeline
+from tidemill.store.timeline import Loudness, Scope
 
 UUID = "01890a5d-ac96-774b-bcce-b302099a8057"
 
@@ -408,6 +409,28 @@ def test_an_event_that_code_emits_is_told_on_the_bus(tmp_path: Path) -> None:
             (run,) = await world.finished(house)
         (event,) = [each for each in world.events if isinstance(each, Emitted)]
         assert (event.event, event.run.id, event.payload) == ("order.placed", run.id, None)
+
+    flows(tmp_path, main)
+
+
+def test_an_event_that_code_emits_is_kept_as_the_log_told_it(tmp_path: Path) -> None:
+    """Also one whose time has no offset: it is taken for UTC."""
+
+    async def main(world: FlowWorld) -> None:
+        async def job(recorder: DaemonRecorder, _: Job) -> None:
+            recorder.report(
+                EventReport(event="e", resource={"prefect.resource.id": 7}, occurred=world.now.replace(tzinfo=None))
+            )
+            with pytest.raises(ValueError, match="surrogate"):
+                recorder.report(EventReport(event="\ud800", resource={}, occurred=world.now))
+
+        async with world.carries(job) as house:
+            began = world.now
+            (run,) = await world.finished(house)
+            scope = Scope(loudness=Loudness(types=(), named=(), loud=(), asked=False))
+            (row,) = await house.store.read(lambda connection: timeline.EVENTS.rows(connection, scope, 0, 9))
+        assert (row.value.run.id, row.value.event, row.value.about) == (run.id, "e", "7")
+        assert row.value.occurred == began
 
     flows(tmp_path, main)
 

@@ -76,6 +76,7 @@ BREACHES = {
         "created, run_time) VALUES (printf('%036d', 1), 99, 'a', 'a', '0', 5, 0, 1, 0, 0, 0)"
     ),
     "lines_of_nothing": "UPDATE log SET run = 99",
+    "events_of_nothing": "INSERT INTO emitted (run, at, occurred, event) VALUES (99, 0, 0, 'e')",
     "tags_of_nothing": "UPDATE run_tag SET run = 99 WHERE run = 1",
 }
 

@@ -13,6 +13,7 @@ from tidemill.core.daemon_log import DaemonLine
 from tidemill.core.runs import LogRow, SkippedFire
 from tidemill.core.states import StateType
 from tidemill.store import Store, daemon_log, logs, prunable, retention, runs, schedules
+from tidemill.store.emitted import EMITTED, EmittedRow
 from tidemill.store.retention import Pruning
 
 pytestmark = pytest.mark.thorough
@@ -37,6 +38,8 @@ async def fill(store: Store, source: random.Random, count: int) -> None:
         for _ in range(source.randrange(3)):
             line = LogRow(run=seq, run_id=run.id, at=run.expected_start, level=20, logger="x", message="m")
             store.post(logs.LOGS, line)
+            event = EmittedRow(run=seq, at=run.expected_start, occurred=run.expected_start, event="e", about=None)
+            store.post(EMITTED, event)
     for days in (180, 120, 1):
         when = at(-days * DAY)
         fire = SkippedFire(deployment="a", schedule="s", first=when, last=when, count=1, reason="paused", at=when)

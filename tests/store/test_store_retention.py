@@ -12,6 +12,7 @@ from store_making import IDS, T0, at, begin, change, ended, new_run, opened
 from tidemill.core.runs import Artifact, LogRow, SkippedFire
 from tidemill.core.states import StateType
 from tidemill.store import Store, artifacts, logs, retention, runs, schedules
+from tidemill.store.emitted import EMITTED, EmittedRow
 from tidemill.store.retention import Pruning, prune, surplus
 
 DAY = 86_400.0
@@ -157,10 +158,32 @@ async def test_lines_may_go_before_their_run(tmp_path: Path) -> None:
         for days in (9, 8, 3, 1):
             line = LogRow(run=1, run_id=run.id, at=at(-days * DAY), level=20, logger="print", message=f"{days}")
             await store.write(logs.LOGS, line)
+            when = at(-days * DAY)
+            await store.write(EMITTED, EmittedRow(run=1, at=when, occurred=when, event=f"{days}", about=None))
         counts = await prune_all(store, Pruning(now=T0, keep_logs=timedelta(days=7)))
-        assert counts["lines"] == 2
+        assert counts["lines"] == 4, "lines, and events that were emitted"
         kept = await store.read(lambda connection: logs.of_run(connection, 1))
         assert [line.row.message for line in kept] == ["3", "1"]
+        assert await events(store) == ["3", "1"]
+
+
+async def events(store: Store) -> list[str]:
+    found = await store.read(lambda connection: connection.execute("SELECT event FROM emitted").fetchall())
+    return [event for (event,) in found]
+
+
+async def test_events_go_with_their_run_a_piece_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retention, "PIECE_LINES", 3)
+    async with opened(tmp_path) as store:
+        for seq in (1, 2):
+            await finished(store, seq, 100 - 99 * (seq - 1))
+            for number in range(5):
+                row = EmittedRow(run=seq, at=T0, occurred=T0, event=f"{seq}-{number}", about=None)
+                await store.write(EMITTED, row)
+        rules = Pruning(now=T0, keep=timedelta(days=90))
+        pieces = [await prune(store, rules) for _ in range(3)]
+        assert [(piece["runs"], piece.get("lines", 0)) for piece in pieces] == [(0, 3), (1, 2), (0, 0)]
+        assert await events(store) == [f"2-{number}" for number in range(5)]
 
 
 def artifact(key: str | None, text: str, days: float) -> Artifact:

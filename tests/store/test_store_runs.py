@@ -14,6 +14,7 @@ from store_making import T0, at, begin, change, end, ended, new_run, opened, sta
 from tidemill.core.runs import FlowRun, LogRow, SkippedFire
 from tidemill.core.states import StateType
 from tidemill.store import aiosqlite_doors, history, instance, logs, runs, schedules
+from tidemill.store.emitted import EMITTED, EmittedRow
 from tidemill.store.schedules import Cursor, Plan
 
 S = StateType
@@ -273,6 +274,7 @@ async def test_a_run_is_deleted_with_its_own_unless_somebody_has_it_in_hands(
         await store.write(runs.CREATE_RUNS, run)
         await store.write(runs.CREATE_RUNS, new_run(2, tags=("a",)))
         await store.write(logs.LOGS, line)
+        await store.write(EMITTED, EmittedRow(run=1, at=T0, occurred=T0, event="e", about=None))
         if bring:
             await store.write(runs.TRANSITIONS, change(run, *bring))
         assert await store.write(runs.DELETE_RUN, 1) is deleted
@@ -280,7 +282,7 @@ async def test_a_run_is_deleted_with_its_own_unless_somebody_has_it_in_hands(
             table: await store.read(
                 lambda connection, sql=f"SELECT count(*) FROM {table} WHERE run = 1": connection.execute(sql).fetchone()
             )
-            for table in ("history", "log", "run_tag")
+            for table in ("history", "log", "emitted", "run_tag")
         }
         assert (counts == dict.fromkeys(counts, (0,))) is deleted
         assert not await store.write(runs.DELETE_RUN, 77)

@@ -24,6 +24,7 @@ HOT = {
     "automations": {"fire", "carry", "prune", "of_automation", "times", "descent"},
     "artifacts": {"newest", "add", "prune", "latest", "version", "by_id", "versions", "of_run", "collections"},
     "daemon_log": {"add", "lines", "named", "delete"},
+    "emitted": {"add"},
     "history": {"begin", "follow", "of_run"},
     "logs": {"add", "of_run", "tail_of_run", "of_all", "last_number"},
     "references": {"routes", "schedules", "owners"},
@@ -31,7 +32,8 @@ HOT = {
     "schedules": {"advance", "skip", "skipped_of"},
     "task_runs": {"put", "of_run", "by_id", "page_of_runs", "count_of_runs", "by_ids", "by_id_prefix"},
     "task_cache": {"put", "get", "obsolete"},
-    "retention": {"runs_before", "oldest_on", "keyless_before", "still_finished", "delete_lines_of", "delete_lines"},
+    "retention": {"runs_before", "oldest_on", "keyless_before", "still_finished"}
+    | {name for noun, name in NAMED if noun == "retention" and name.startswith("delete_")},
     # Without those that answer one row by the end of a table.
     "timeline": {name for noun, name in NAMED if noun == "timeline" and not name.endswith("_last")} - {"routes"},
     "listing": {

@@ -1,4 +1,4 @@
-"""The timeline: what runs did and printed, fires that made no run, artifacts, and what the daemon said, as one log.
+"""The timeline: what runs did, printed and emitted, fires that made no run, artifacts, and what the daemon said.
 
 It is read piece by piece, each of bounded cost: by the stream of a daemon that lives, and by a command from the
 database of one that is down.
@@ -21,7 +21,7 @@ from tidemill.core.retelling import retell
 from tidemill.store import history as stored_history
 from tidemill.store import runs, timeline
 from tidemill.store.ops import rows
-from tidemill.store.timeline import BEGINNING, END, Key, Loudness, Scope, Table
+from tidemill.store.timeline import BEGINNING, END, Happened, Key, Loudness, Scope, Table
 from tidemill.telemetry.entries import Entry
 from tidemill.telemetry.sentences import (
     INFO,
@@ -29,6 +29,7 @@ from tidemill.telemetry.sentences import (
     LEVEL_OF_TYPE,
     entries_of,
     entry_of_artifact,
+    entry_of_event,
     entry_of_output,
     entry_of_skipped,
 )
@@ -41,7 +42,7 @@ T = TypeVar("T")
 
 
 class Line(msgspec.Struct, frozen=True, kw_only=True):
-    """One line of the timeline. ``kind``: state, output, skipped, artifact or daemon."""
+    """One line of the timeline. ``kind``: state, output, skipped, artifact, event or daemon."""
 
     at: int  # microseconds
     kind: str
@@ -175,19 +176,25 @@ def _said(line: DaemonLine) -> tuple[Entry, None]:
     return Entry(line.at, line.level, subject, line.message, fields, False, error, traceback), None
 
 
+def _happened(found: Happened) -> tuple[Entry, str]:
+    return entry_of_event(found.run, found.event, found.about, found.occurred), found.run.id
+
+
 _TABLES: tuple[tuple[Table[Any], str, Callable[[Any], tuple[Entry, str | None]]], ...] = (
     (timeline.LINES, "output", lambda found: (entry_of_output(*found), found[0].id)),
     (timeline.SKIPPED, "skipped", lambda found: (entry_of_skipped(found), None)),
     (timeline.ARTIFACTS, "artifact", lambda found: (entry_of_artifact(found, found.length, found.run), found.run_id)),
+    (timeline.EVENTS, "event", _happened),
     (timeline.DIARY, "daemon", _said),
 )
 
 
 def tables(scope: Scope) -> list[tuple[Table[Any], str, Callable[[Any], tuple[Entry, str | None]]]]:
     """Return the tables that hold something a reader wants."""
-    wanted = {"output", "artifact"} if scope.run is not None else {"output", "artifact", "skipped", "daemon"}
+    of_runs = {"output", "artifact", "event"}
+    wanted = of_runs if scope.run is not None else of_runs | {"skipped", "daemon"}
     if scope.level > INFO:
-        wanted -= {"skipped", "artifact"}
+        wanted -= {"skipped", "artifact", "event"}
     return [each for each in _TABLES if each[1] in wanted]
 
 

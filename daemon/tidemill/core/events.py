@@ -63,5 +63,11 @@ class Emitted(msgspec.Struct, frozen=True, kw_only=True):
     occurred: datetime
     id: str
 
+    @property
+    def about(self) -> str | None:
+        """The id of what it happened to."""
+        about = self.resource.get("prefect.resource.id")
+        return None if about is None else str(about)
+
 
 Event = RunChanged | RunDeleted | ArtifactStored | ArtifactUpdated | FiresSkipped | TaskRunChanged | Emitted

@@ -38,7 +38,7 @@ from tidemill.errors import StoreUnavailableError, TidemillError
 from tidemill.ids import Ids
 from tidemill.services.intake import AGAIN_S, Intake, Task
 from tidemill.services.records import Records, Update
-from tidemill.store import Store, artifacts, processes, task_cache
+from tidemill.store import Store, artifacts, emitted, processes, task_cache
 from tidemill.store.artifacts import KEEP_VERSIONS
 from tidemill.store.processes import RunProcess
 from tidemill.telemetry.floods import FloodGate
@@ -198,6 +198,10 @@ class DaemonRecorder:
             case SubflowEnded() if house.answering is not None:
                 house.answering.subflow_ended(self, told)
             case Emitted():
+                row = emitted.EmittedRow(
+                    run=run.seq, at=house.clock.now(), occurred=told.occurred, event=told.event, about=told.about
+                )
+                house.store.post(emitted.EMITTED, row)
                 house.publish([told])
             case ProcessReport():
                 self._processes = True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from datetime import UTC
 
 import msgspec
 from msgspec.structs import replace
@@ -126,14 +127,15 @@ class Records:
 
     def emitted(self, run: FlowRun, report: EventReport) -> Emitted:
         """Return an event as it is told. Raises ValueError for what is not JSON or too large."""
-        canonical([report.resource, report.payload], limit=EVENT_BYTES)
+        canonical([report.event, report.resource, report.payload], limit=EVENT_BYTES)
+        occurred = report.occurred if report.occurred.tzinfo else report.occurred.replace(tzinfo=UTC)  # as Prefect does
         return Emitted(
             run=run,
             event=cut(self._redactor.text(report.event), LONGEST_TEXT),
             resource=self._redactor.value(report.resource),
             payload=self._redactor.value(report.payload),
-            occurred=report.occurred,
-            id=self._ids.new(report.occurred),
+            occurred=occurred,
+            id=self._ids.new(occurred),
         )
 
     def dropped(self, run: FlowRun, text: str) -> LogRow:

@@ -20,6 +20,7 @@ TABLES = (
     "history",
     "task_run",
     "log",
+    "emitted",
     "daemon_log",
     "artifact",
     "skipped_fire",
@@ -71,6 +72,7 @@ RULES = (
     Rule("without_route", "a run has a route"),
     Rule("tasks_of_nothing", "a task run belongs to a run"),
     Rule("lines_of_nothing", "a line belongs to a run"),
+    Rule("events_of_nothing", "an event belongs to a run"),
     Rule("tags_of_nothing", "a tag belongs to a run"),
 )
 

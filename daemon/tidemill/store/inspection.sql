@@ -25,6 +25,9 @@ SELECT count(*) FROM task_run;
 -- name: rows_log
 SELECT count(*) FROM log;
 
+-- name: rows_emitted
+SELECT count(*) FROM emitted;
+
 -- name: rows_daemon_log
 SELECT count(*) FROM daemon_log;
 
@@ -133,6 +136,13 @@ SELECT (SELECT count(*) FROM found), (SELECT json_group_array(CAST(what AS TEXT)
 -- name: lines_of_nothing
 WITH found (what) AS (
     SELECT log.number FROM log LEFT JOIN run ON run.seq = log.run WHERE run.seq IS NULL
+)
+SELECT (SELECT count(*) FROM found), (SELECT json_group_array(CAST(what AS TEXT)) FROM (SELECT what FROM found LIMIT 5));
+
+-- Events whose run is gone.
+-- name: events_of_nothing
+WITH found (what) AS (
+    SELECT emitted.number FROM emitted LEFT JOIN run ON run.seq = emitted.run WHERE run.seq IS NULL
 )
 SELECT (SELECT count(*) FROM found), (SELECT json_group_array(CAST(what AS TEXT)) FROM (SELECT what FROM found LIMIT 5));
 

@@ -43,11 +43,12 @@ going AS MATERIALIZED (
 )
 SELECT
     (SELECT count(*) FROM going),
-    (SELECT count(*) FROM going CROSS JOIN log INDEXED BY log_of_run ON log.run = going.seq),
+    (SELECT count(*) FROM going CROSS JOIN log INDEXED BY log_of_run ON log.run = going.seq)
+        + (SELECT count(*) FROM going CROSS JOIN emitted INDEXED BY emitted_of_run ON emitted.run = going.seq),
     (SELECT count(*) FROM run);
 
 -- name: lines
-SELECT count(*) FROM log WHERE at < :before;
+SELECT (SELECT count(*) FROM log WHERE at < :before) + (SELECT count(*) FROM emitted WHERE at < :before);
 
 -- name: documents
 SELECT count(*) FROM artifact WHERE key IS NULL AND created < :before;

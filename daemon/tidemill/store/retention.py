@@ -45,6 +45,7 @@ class Surplus(msgspec.Struct, frozen=True, kw_only=True):
 
     runs: tuple[int, ...] = ()
     lines: int | None = None  # up to that number
+    events: int | None = None  # likewise
     artifacts: tuple[int, ...] = ()
     skipped: int | None = None  # up to that number
     cached: tuple[int, ...] = ()
@@ -59,7 +60,7 @@ class Surplus(msgspec.Struct, frozen=True, kw_only=True):
 def surplus(connection: sqlite3.Connection, rules: Pruning) -> Surplus:
     """Find what is to go next by the rules; an empty answer: nothing more."""
     found: list[int] = []
-    lines = skipped = None
+    lines = events = skipped = None
     keyless: list[int] = []
     oldest = None if rules.keep is None else rules.now - rules.keep
     cached = task_cache.obsolete(connection, now=rules.now, before=oldest, limit=PIECE_RUNS)
@@ -71,7 +72,9 @@ def surplus(connection: sqlite3.Connection, rules: Pruning) -> Surplus:
         skipped = _last(connection, "skipped_before", before=before, limit=PIECE_LINES)
         daemon_lines = daemon_lines or daemon_log.before(connection, oldest, limit=PIECE_LINES)
     if rules.keep_logs is not None:
-        lines = _last(connection, "lines_before", before=to_us(rules.now - rules.keep_logs), limit=PIECE_LINES)
+        told = to_us(rules.now - rules.keep_logs)
+        lines = _last(connection, "lines_before", before=told, limit=PIECE_LINES)
+        events = _last(connection, "events_before", before=told, limit=PIECE_LINES)
     if rules.keep_runs is not None and len(found) < PIECE_RUNS:
         found = _by_count(connection, max(1, rules.keep_runs), found)
     pages, free, page_size = _pages(connection)
@@ -79,11 +82,12 @@ def surplus(connection: sqlite3.Connection, rules: Pruning) -> Surplus:
         found = _before(connection, 2**62)
         if not found:
             keyless = keyless or _list(connection, "old_versions", limit=PIECE_RUNS)
-    numbers = (lines, skipped, daemon_lines)
-    nothing_else = not found and not keyless and not cached and numbers == (None, None, None)
+    nothing_else = not found and not keyless and not cached
+    nothing_else = nothing_else and all(number is None for number in (lines, events, skipped, daemon_lines))
     return Surplus(
         runs=tuple(found),
         lines=lines,
+        events=events,
         artifacts=tuple(keyless),
         skipped=skipped,
         cached=cached,
@@ -141,11 +145,14 @@ def _remove_one(connection: sqlite3.Connection, item: Surplus) -> dict[str, int]
     if item.runs:
         finished = rows(_list(connection, "still_finished", seqs=rows(item.runs)))
         parameters = {"seqs": finished, "limit": PIECE_LINES}
-        counts["lines"] = connection.execute(_SQL["delete_lines_of"], parameters).rowcount
-        if counts["lines"] < PIECE_LINES:  # else the runs go when their lines have gone
+        gone = [connection.execute(_SQL[part], parameters).rowcount for part in ("delete_lines_of", "delete_events_of")]
+        counts["lines"] = sum(gone)
+        if max(gone) < PIECE_LINES:  # else the runs go when their lines have gone
             counts["runs"] = runs.delete(connection, _numbers.decode(finished))
     if item.lines is not None:
         counts["lines"] += connection.execute(_SQL["delete_lines"], {"last": item.lines}).rowcount
+    if item.events is not None:
+        counts["lines"] += connection.execute(_SQL["delete_events"], {"last": item.events}).rowcount
     if item.artifacts:
         counts["artifacts"] = connection.execute(_SQL["delete_artifacts"], {"numbers": rows(item.artifacts)}).rowcount
     if item.skipped is not None:

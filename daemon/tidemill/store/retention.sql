@@ -73,6 +73,19 @@ WHERE number IN (
 -- name: delete_lines
 DELETE FROM log WHERE number <= :last;
 
+-- The same of events that runs emitted.
+-- name: events_before
+SELECT max(number) FROM (SELECT number, at FROM emitted ORDER BY number LIMIT :limit) WHERE at < :before;
+
+-- name: delete_events_of
+DELETE FROM emitted
+WHERE number IN (
+    SELECT emitted.number FROM json_each(:seqs) AS e CROSS JOIN emitted ON emitted.run = e.value LIMIT :limit
+);
+
+-- name: delete_events
+DELETE FROM emitted WHERE number <= :last;
+
 -- name: delete_artifacts
 DELETE FROM artifact WHERE number IN (SELECT value FROM json_each(:numbers));
 

@@ -239,7 +239,7 @@ def delete(connection: sqlite3.Connection, seqs: Sequence[int]) -> int:
     if not seqs:
         return 0
     parameter = {"seqs": rows(seqs)}
-    for part in ("delete_tags", "delete_history", "delete_logs", "delete_task_runs"):
+    for part in ("delete_tags", "delete_history", "delete_logs", "delete_emitted", "delete_task_runs"):
         connection.execute(_SQL[part], parameter)
     return connection.execute(_SQL["delete"], parameter).rowcount
 

@@ -182,6 +182,9 @@ DELETE FROM history WHERE run IN (SELECT value FROM json_each(:seqs));
 -- name: delete_logs
 DELETE FROM log WHERE run IN (SELECT value FROM json_each(:seqs));
 
+-- name: delete_emitted
+DELETE FROM emitted WHERE run IN (SELECT value FROM json_each(:seqs));
+
 -- name: delete_task_runs
 DELETE FROM task_run WHERE run IN (SELECT value FROM json_each(:seqs));
 

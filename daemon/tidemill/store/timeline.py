@@ -1,4 +1,4 @@
-"""What happened, by time: states, lines, skipped fires, the diary and artifacts, each read in pieces of bounded cost.
+"""What happened, by time: states, lines, events, skipped fires, the diary and artifacts, in pieces of bounded cost.
 
 States are found by the ends of their runs. All else stands in tables that grow by number, about in the order of time;
 a reader goes through them by number, so that nothing that was written late is passed over.
@@ -243,6 +243,20 @@ def _made(row: tuple[Any, ...]) -> Made:
     )
 
 
+class Happened(msgspec.Struct, frozen=True, kw_only=True):
+    """An event that the code of a run emitted."""
+
+    run: Whose
+    event: str
+    about: str | None  # the id of the resource
+    occurred: datetime
+
+
+def _happened(row: tuple[Any, ...]) -> Happened:
+    _, _, occurred, event, about, run_id, name, flow, deployment = row
+    return Happened(run=Whose(run_id, name, flow, deployment), event=event, about=about, occurred=from_us(occurred))
+
+
 _S = str | None
 LINES: Table[tuple[Whose, LogRow]] = Table(
     "log", tuple[int, int, int, _S, str, _S, int, str, str, str, _S], _line
@@ -250,3 +264,4 @@ LINES: Table[tuple[Whose, LogRow]] = Table(
 SKIPPED: Table[SkippedFire] = Table("skipped", tuple[int, int, str, str, int, int, int, int, str], _skipped)
 DIARY: Table[DaemonLine] = Table("daemon", tuple[int, int, int, _S, _S, _S, str, dict[str, Any] | None], _said)
 ARTIFACTS: Table[Made] = Table("artifact", tuple[int, int, _S, int, str, int, _S, _S, _S], _made)
+EVENTS: Table[Happened] = Table("emitted", tuple[int, int, int, str, _S, str, str, str, _S], _happened)

@@ -1,4 +1,4 @@
--- What happened, by time: states of runs, their lines, skipped fires, the daemon's diary, artifacts. History has no index
+-- What happened, by time: states of runs, their lines and events, skipped fires, the daemon's diary, artifacts. History has no index
 -- by time (it would cost every run its share); a run's states lie before its end, and for ends there is one.
 
 -- How loud a state is: 1 where it is to be told. `types` has a bit for each type, `named` lists the names that go by
@@ -200,3 +200,36 @@ FROM (
 
 -- name: artifact_times
 SELECT json_group_array(json_array(number, created)) FROM (SELECT number, created {artifact_told} ORDER BY number DESC);
+
+-- name: emitted_last
+SELECT ifnull(max(number), 0) FROM emitted;
+
+-- name: emitted_bound
+SELECT json_array(number, at) FROM emitted WHERE number > :after ORDER BY number LIMIT 1 OFFSET :count;
+
+-- name: emitted_at
+SELECT json_array(number, at) FROM emitted WHERE number >= :number ORDER BY number LIMIT 1;
+
+-- fragment: emitted_told
+    FROM emitted CROSS JOIN run ON run.seq = emitted.run
+    WHERE emitted.number > :after AND emitted.number <= :last AND emitted.at >= :since AND emitted.at < :until
+        AND (:routes IS NULL OR run.route IN (SELECT value FROM json_each(:routes)))
+        AND (:run IS NULL OR emitted.run = :run)
+
+-- name: emitted_rows
+SELECT json_group_array(json_array(number, at, occurred, event, about, id, run_name, flow, deployment))
+FROM (
+    SELECT told.*, route.flow, route.deployment
+    FROM (
+        SELECT
+            emitted.number, emitted.at, emitted.occurred, emitted.event, emitted.about, run.id, run.name AS run_name,
+            run.route
+        {emitted_told}
+    ) AS told
+    CROSS JOIN route ON route.number = told.route
+    ORDER BY told.number
+);
+
+-- name: emitted_times
+SELECT json_group_array(json_array(number, at))
+FROM (SELECT emitted.number, emitted.at {emitted_told} ORDER BY emitted.number DESC);

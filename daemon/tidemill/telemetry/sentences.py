@@ -64,7 +64,7 @@ def entries_of(event: Event, least: int) -> list[Entry]:
         case TaskRunChanged(run=run, task=task):
             return [_task_changed(run, task)] if least <= DEBUG else []
         case Emitted():
-            return [_emitted(event)] if least <= INFO else []
+            return [entry_of_event(event.run, event.event, event.about, event.occurred)] if least <= INFO else []
         case RunDeleted() | ArtifactUpdated():
             return []  # deleting is counted by who does it; a progress that moves is no line each time
 
@@ -126,14 +126,6 @@ def _task_changed(run: FlowRun, task: TaskRun) -> Entry:
     return Entry(task.state.timestamp, DEBUG, subject_of(run), text, _present(fields), True)
 
 
-def _emitted(event: Emitted) -> Entry:
-    run = event.run
-    about = event.resource.get("prefect.resource.id")
-    fields = {"run": run.name, "run_id": run.id, "deployment": run.deployment, "event": event.event, "resource": about}
-    text = f"Event {event.event}" + (f" of {about}" if about else "")
-    return Entry(event.occurred, INFO, subject_of(run), text, _present(fields), True)
-
-
 def _level(run: FlowRun, state: State, before: State | None) -> int:
     level = LEVEL_OF_NAME.get(state.name) or LEVEL_OF_TYPE[state.type]
     asked_for = state.name == "Scheduled" and (before is not None or run.created_by != "schedule")
@@ -187,6 +179,13 @@ def entry_of_output(run: Whose, row: LogRow) -> Entry:
     if row.task_run_id is not None:
         fields["task_run_id"] = row.task_run_id
     return Entry(row.at, row.level, subject_of(run), f"> {row.message}", _present(fields), True)
+
+
+def entry_of_event(run: Whose, event: str, about: str | None, occurred: datetime) -> Entry:
+    """Return the line of an event that a run's code emitted. ``about``: the id of what it happened to."""
+    fields = {"run": run.name, "run_id": run.id, "deployment": run.deployment, "event": event, "resource": about}
+    text = f"Event {event}" + (f" of {about}" if about else "")
+    return Entry(occurred, INFO, subject_of(run), text, _present(fields), True)
 
 
 def subject_of(run: Whose) -> str:
