@@ -16,6 +16,7 @@ from tidemill.blocks import JSON, Block, HttpApi, Secret, Webhook
 from tidemill.concurrency.asyncio import concurrency as aconcurrency
 from tidemill.concurrency.asyncio import rate_limit as arate_limit
 from tidemill.concurrency.sync import concurrency, rate_limit
+from tidemill.core.json_schemas import faults
 from tidemill.core.reports import (
     PauseQuestion,
     Question,
@@ -278,6 +279,24 @@ def test_a_single_value_is_converted_to_what_is_asked_for(daemon: Any) -> None:
         return pause_flow_run(wait_for_input=int)
 
     assert main() == 42
+
+
+def test_a_pause_says_what_its_input_has_to_fit(daemon: Any) -> None:
+    """Also in Prefect's form of a single value."""
+    recorder = daemon({PauseQuestion: 42})
+
+    @flow
+    def main() -> None:
+        pause_flow_run(wait_for_input=int)
+        pause_flow_run(wait_for_input=list[int])
+        pause_flow_run()
+
+    with pytest.raises(ValueError, match=r"list|array"):
+        main()
+    single, many = (question.schema for question in recorder.questions)
+    assert faults(42, single) == faults({"value": "42"}, single) == []
+    assert faults("x", single) == ['"x" is not an integer']
+    assert many == {"type": "array", "items": {"type": "integer"}}
 
 
 async def test_an_async_flow_awaits_its_pause(daemon: Any) -> None:

@@ -55,6 +55,61 @@ def test_paused_is_durable_before_the_code_waits_and_running_before_it_goes_on(t
     flows(tmp_path, main)
 
 
+def test_an_input_that_does_not_fit_is_refused_and_the_run_stays_paused(tmp_path: Path) -> None:
+    async def main(world: FlowWorld) -> None:
+        schema = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
+
+        async def job(recorder: DaemonRecorder, _: Job) -> Any:
+            return await recorder.ask(PauseQuestion(timeout_s=60, key="k", schema=schema))
+
+        async with world.carries(job) as house:
+            run = await house.control.create_run("job")
+            await world.clock.sleep(10)
+            paused = await world.run(house, run.id)
+            assert paused.state.data == {"pause_key": "k", "input_schema": schema}, "who inspects it sees what it wants"
+            for given, says in (({"n": "many"}, 'n: "many" is not an integer'), (None, "none is given; n: is missing")):
+                with pytest.raises(TransitionError, match=f"stays paused; the input does not fit: {says}"):
+                    await house.control.resume_run(run.id, given)
+            assert await world.run(house, run.id) == paused
+            await house.control.resume_run(run.id, {"n": 3})
+            assert (await world.ended(house, run)).state.data == {"n": 3}
+
+    flows(tmp_path, main)
+
+
+def test_no_input_is_enough_where_nothing_has_to_be_given(tmp_path: Path) -> None:
+    async def main(world: FlowWorld) -> None:
+        async def job(recorder: DaemonRecorder, _: Job) -> Any:
+            return await recorder.ask(
+                PauseQuestion(schema={"type": "object", "properties": {"n": {"type": "integer"}}})
+            )
+
+        async with world.carries(job) as house:
+            run = await house.control.create_run("job")
+            await world.clock.sleep(1)
+            await house.control.resume_run(run.id)
+            assert (await world.ended(house, run)).state.name == "Completed"
+
+    flows(tmp_path, main)
+
+
+def test_a_schema_that_is_too_large_to_be_kept_is_not_gone_by(tmp_path: Path) -> None:
+    """The conversion in the run's own code has the last word anyway."""
+
+    async def main(world: FlowWorld) -> None:
+        async def job(recorder: DaemonRecorder, _: Job) -> Any:
+            return await recorder.ask(PauseQuestion(schema={"type": "integer", "description": "x" * 20_000}))
+
+        async with world.carries(job) as house:
+            run = await house.control.create_run("job")
+            await world.clock.sleep(1)
+            assert (await world.run(house, run.id)).state.data is None
+            await house.control.resume_run(run.id, "many")
+            assert (await world.ended(house, run)).state.data == "many"
+
+    flows(tmp_path, main)
+
+
 def test_nobody_resuming_in_time_is_an_error_for_who_asked(tmp_path: Path) -> None:
     async def main(world: FlowWorld) -> None:
         async def job(recorder: DaemonRecorder, _: Job) -> str:

@@ -209,7 +209,8 @@ def show_one(session: Session) -> None:
         print("\nBegan")
         print(run_table(session, children))
     if state["data"] is not None:
-        print(f"\nResult\n  {text.clean(compact(state['data']))}")
+        title = "Pause" if state["type"] == "PAUSED" else "Result"
+        print(f"\n{title}\n  {text.clean(compact(state['data']))}")
     print(f"\nLog: tidemill flow-run logs {run['id'][-8:]}")
 
 

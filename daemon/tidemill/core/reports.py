@@ -172,6 +172,7 @@ class PauseQuestion(_Told, frozen=True, kw_only=True, tag="pause"):
     """
 
     timeout_s: float | None = 3600.0
+    schema: dict[str, Any] | None = None  # what a person's input has to fit, as JSON schema; None: anything goes
     key: str | None = None  # a pause of this key that the run was resumed from before is passed over
     flow_run_id: str | None = None  # of a subflow; None: the run itself
 

@@ -282,6 +282,14 @@ def _by_pydantic(value: Any, wanted: Any) -> Any:
 _adapters: dict[Any, Any] = {}
 
 
+def schema_of(wanted: Any) -> dict[str, Any]:
+    """Return a type's JSON schema, with its ``definitions``; empty for a type that has none."""
+    definitions: dict[str, Any] = {}
+    with _first:
+        schema = _schema_of(wanted, definitions)
+    return {**schema, "definitions": definitions} if schema and definitions else schema
+
+
 def _schema_of(wanted: Any, definitions: dict[str, Any]) -> dict[str, Any]:
     if wanted is Any:
         return {}

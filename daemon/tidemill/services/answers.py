@@ -7,6 +7,8 @@ import difflib
 from collections.abc import Callable
 from typing import Any
 
+from msgspec.structs import replace
+
 from tidemill.clock import Clock
 from tidemill.core.blocks import Block, resolved
 from tidemill.core.ports import Outcome
@@ -117,7 +119,7 @@ class Answers:
                         raise TidemillError(f"flow run {question.flow_run_id} does not run here and cannot pause")
                     run = found
                 await recorder.flush()
-                return await self._pauses.pause(run, question)
+                return await self._pauses.pause(run, replace(question, schema=recorder.masked(question.schema)))
             case RunStateQuestion():
                 return self._document(await self._waits.ended(question.flow_run_id, question.timeout_s))
 

@@ -11,6 +11,7 @@ import itertools
 from datetime import timedelta
 from typing import Any
 
+from tidemill.core.json_schemas import Schema, faults
 from tidemill.core.reports import PauseQuestion
 from tidemill.core.runs import FlowRun
 from tidemill.core.states import StateType
@@ -21,7 +22,8 @@ from tidemill.services.orchestrator import Orchestrator
 from tidemill.store import history
 
 INPUT_BYTES = 64 * 1024
-KEY = "pause_key"  # in a Paused state's data
+SCHEMA_BYTES = 16 * 1024
+KEY, SCHEMA = "pause_key", "input_schema"  # in a Paused state's data
 
 
 class Pauses:
@@ -30,6 +32,7 @@ class Pauses:
     def __init__(self, orchestrator: Orchestrator) -> None:
         self._orchestrator = orchestrator
         self._waiting: dict[str, asyncio.Future[Any]] = {}
+        self._schemas: dict[str, Schema] = {}  # of those that want more than just anything
 
     @property
     def paused(self) -> frozenset[str]:
@@ -51,20 +54,26 @@ class Pauses:
                 return given
         resumed: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._waiting[run.id] = resumed
+        schema = _kept(question.schema)
+        told = {KEY: question.key, SCHEMA: schema}
+        data = {name: value for name, value in told.items() if value is not None}
+        if schema is not None:
+            self._schemas[run.id] = schema
         try:
-            data = None if question.key is None else {KEY: question.key}
             paused = await self._orchestrator.change(
-                present, StateType.PAUSED, "Paused", "waits to be resumed", data=data
+                present, StateType.PAUSED, "Paused", "waits to be resumed", data=data or None
             )
             await asyncio.wait({resumed}, timeout=question.timeout_s)
             return resumed.result() if resumed.done() else await self._time_out(paused, question, resumed)
         finally:
             del self._waiting[run.id]
+            self._schemas.pop(run.id, None)
 
     async def resume(self, run_id: str, given: Any = None) -> FlowRun:
         """Let a paused run go on with what a person gives (JSON of at most 64 KiB); return it RUNNING.
 
-        Raises TransitionError where it is not paused, and TidemillError for an input that cannot be given.
+        Raises TransitionError where it is not paused or its code wants another input, and TidemillError for an input
+        that cannot be given; a paused run stays paused then.
         """
         run = await self._orchestrator.get(run_id)
         resumed = self._waiting.get(run_id)
@@ -74,6 +83,8 @@ class Pauses:
             canonical(given, limit=INPUT_BYTES)
         except ValueError as error:
             raise TidemillError(f"the input for flow run {run.name} is {error}") from None
+        if (schema := self._schemas.get(run_id)) is not None and (wrong := _faults(given, schema)):
+            raise TransitionError(f"flow run {run.name} stays paused; the input does not fit: {'; '.join(wrong)}")
         running = await self._orchestrator.change(run, StateType.RUNNING, "Running", "resumed", data=given)
         if not resumed.done():
             resumed.set_result(given)
@@ -99,3 +110,20 @@ class Pauses:
             if at_key and after.type is StateType.RUNNING and after.message == "resumed":
                 return True, after.data
         return False, None
+
+
+def _kept(schema: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Return a schema that is kept with the pause; None for one that is none, or too large."""
+    try:
+        canonical(schema, limit=SCHEMA_BYTES)
+    except ValueError:
+        return None
+    return schema or None
+
+
+def _faults(given: Any, schema: Schema) -> list[str]:
+    """Return what is wrong with an input. No input is one without fields, where that fits."""
+    wrong = faults(given, schema)
+    if given is None and wrong:
+        return ["none is given", *lacks] if (lacks := faults({}, schema)) else []
+    return wrong
