@@ -190,3 +190,7 @@ def test_an_excerpt_is_one_printable_line() -> None:
 @pytest.mark.parametrize(("status", "told"), [(503, "503 Service Unavailable"), (299, "299")])
 def test_a_status_is_told_in_words_where_it_has_some(status: int, told: str) -> None:
     assert phrase(status) == told
+
+
+def test_lines_that_end_as_in_windows_are_all_shown_and_none_is_counted_as_left_out() -> None:
+    assert printed(understand(b"one\r\ntwo\r\nthree\r\n", "text/plain")) == ["one", "two", "three"]

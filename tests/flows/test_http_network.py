@@ -133,8 +133,31 @@ async def test_one_connection_serves_request_after_request(context: NewContext) 
 async def test_a_server_that_says_nothing_is_left_after_the_read_timeout(context: NewContext) -> None:
     async with serving(for_ever) as (url, _):
         failed = await refusal(context(), url, read_timeout="50ms")
-    assert failed.message == f"GET {url}: nothing came within read_timeout"
+    assert failed.message == f"GET {url}: nothing came within read_timeout, 0.05 s"
     assert failed.retriable
+
+
+async def test_a_server_that_leaves_a_tls_handshake_unanswered_is_no_fault_of_tls(context: NewContext) -> None:
+    """A port that speaks no TLS waits for more, as we do: what is told is the time that ran out."""
+
+    async def mute(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(mute, "127.0.0.1", 0)
+    async with server:
+        url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+        failed = await refusal(context(), url, connect_timeout="200ms")
+    assert failed.message == f"GET {url}: no connection within connect_timeout, 0.2 s"
+
+
+async def test_what_is_no_http_at_all_is_quoted_as_text(context: NewContext) -> None:
+    async def another_protocol(exchange: Exchange) -> None:
+        await exchange.send(b"SSH-2.0-OpenSSH_9\r\n\r\n")
+
+    async with serving(another_protocol) as (url, _):
+        failed = await refusal(context(), url)
+    assert failed.message == f'GET {url}: the server broke the protocol (illegal status line: "SSH-2.0-OpenSSH_9")'
 
 
 async def test_a_server_that_drips_is_cut_off_by_the_total_timeout(context: NewContext) -> None:
@@ -174,7 +197,7 @@ async def test_headers_without_end_are_refused(context: NewContext) -> None:
 
     async with serving(flood) as (url, _):
         failed = await refusal(context(), url)
-    assert "the server broke the protocol" in failed.message
+    assert failed.message == f"GET {url}: the server broke the protocol (a head of more than 100 kB)"
 
 
 async def test_a_body_that_breaks_off_is_told(context: NewContext) -> None:

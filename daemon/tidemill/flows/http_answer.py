@@ -156,7 +156,8 @@ def printed(body: Body) -> list[str]:
             text = json.dumps(body.value, ensure_ascii=False, indent=2)
     else:
         text = str(body.value).rstrip()
-    shown = text[:PRINTED_CHARACTERS].splitlines()[:PRINTED_LINES]
+    text = "\n".join(text.splitlines())  # what ends a line is not shown, so it is not counted as left out, either
+    shown = text[:PRINTED_CHARACTERS].split("\n")[:PRINTED_LINES]
     rest = len(text) - len("\n".join(shown))
     return [*shown, f"… [{rest} more characters not shown]"] if rest > 0 else shown
 

@@ -10,6 +10,7 @@ checked against the system's store (``SSL_CERT_FILE`` and ``SSL_CERT_DIR`` are O
 from __future__ import annotations
 
 import os
+import re
 import socket
 import ssl
 import sys
@@ -62,7 +63,7 @@ class Answer:
             async for piece in stream:
                 yield piece
         except httpx.HTTPError as error:
-            raise ExchangeError(_why(error)) from error
+            raise ExchangeError(_why(error, self._response.request)) from error
 
     async def aclose(self) -> None:
         await self._response.aclose()
@@ -101,6 +102,7 @@ class HttpClient:
         of the URL's host, whose name still goes into the Host header and the certificate's check. Raises
         :class:`ExchangeError`.
         """
+        request: httpx.Request | None = None
         try:
             target = httpx.URL(url)
             extensions: dict[str, Any] = {
@@ -122,7 +124,7 @@ class HttpClient:
             request = httpx.Request(method, target, headers=sent, extensions=extensions, **body)
             response = await transport.handle_async_request(request)
         except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
-            fault = ExchangeError(_why(error))
+            fault = ExchangeError(_why(error, request))
             fault.unsent = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
             raise fault from error
         response.request = request
@@ -178,8 +180,13 @@ def _ssl_context() -> ssl.SSLContext:
     return ssl.create_default_context(cafile=certifi.where())
 
 
-def _why(error: BaseException) -> str:
-    """Return the deepest reason that says something: not "All connection attempts failed"."""
+def _why(error: BaseException, request: httpx.Request | None = None) -> str:
+    """Return the deepest reason that says something: not "All connection attempts failed".
+
+    Time that has run out is the reason itself, whatever was under way: a TLS handshake, for one.
+    """
+    if isinstance(error, httpx.TimeoutException):
+        return _ran_out(error, request)
     text = str(error)
     seen: BaseException | None = error
     while seen is not None:
@@ -193,14 +200,27 @@ def _why(error: BaseException) -> str:
             seen = seen.exceptions[0]
             continue
         seen = seen.__cause__ or seen.__context__
-    kind = _KINDS.get(type(error), "")
-    return f"{kind} ({text})" if kind and text else kind or text or type(error).__name__
+    if isinstance(error, httpx.RemoteProtocolError):
+        return f"the server broke the protocol ({_in_words(text)})"
+    return text or type(error).__name__
 
 
-_KINDS: Mapping[type[BaseException], str] = {
-    httpx.ConnectTimeout: "no connection within connect_timeout",
-    httpx.ReadTimeout: "nothing came within read_timeout",
-    httpx.WriteTimeout: "nothing could be sent within read_timeout",
-    httpx.PoolTimeout: "no connection within connect_timeout",
-    httpx.RemoteProtocolError: "the server broke the protocol",
+def _ran_out(error: httpx.TimeoutException, request: httpx.Request | None) -> str:
+    problem, which = _TIMEOUTS[type(error)]
+    seconds = request.extensions["timeout"][which.removesuffix("_timeout")] if request is not None else None
+    return f"{problem} within {which}" + (f", {seconds:g} s" if seconds is not None else "")
+
+
+def _in_words(text: str) -> str:
+    """Return what h11 says of a broken answer without Python's own spelling of bytes."""
+    return _BYTES.sub(r'"\2"', _BREACHES.get(text, text.rstrip(".")))
+
+
+_BYTES = re.compile(r"bytearray\(b(['\"])(.*?)\1\)")
+_BREACHES: Mapping[str, str] = {"Receive buffer too long": "a head of more than 100 kB"}
+_TIMEOUTS: Mapping[type[httpx.TimeoutException], tuple[str, str]] = {
+    httpx.ConnectTimeout: ("no connection", "connect_timeout"),
+    httpx.ReadTimeout: ("nothing came", "read_timeout"),
+    httpx.WriteTimeout: ("nothing could be sent", "read_timeout"),
+    httpx.PoolTimeout: ("no connection", "connect_timeout"),
 }

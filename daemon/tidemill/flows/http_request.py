@@ -28,6 +28,7 @@ from tidemill.flows.http_parameters import HttpRequestParameters, http_findings,
 from tidemill.sdk.context import RunContext
 from tidemill.sdk.failures import FlowFailed
 from tidemill.sdk.findings import Finding
+from tidemill.telemetry.redaction import MASK
 
 if TYPE_CHECKING:
     from tidemill.flows.http_client import Answer, HttpClient, Transport
@@ -379,5 +380,5 @@ def _without(raw: bytes, secrets: Iterable[str]) -> bytes:
     """Return ``raw`` without the secrets that the request carried: an API may echo them."""
     for secret in secrets:
         if len(secret) >= 4:
-            raw = raw.replace(secret.encode(), b"***")
+            raw = raw.replace(secret.encode(), MASK.encode())
     return raw
