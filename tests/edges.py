@@ -357,7 +357,7 @@ class Mill:
             "addresses": ["127.0.0.1:4200"], "deployments": len(DEPLOYMENTS), "waiting": 1,
             "running": [brief | {"state_name": "Running", "since": now, "seconds": 3.0}],
             "late": [brief | {"state_name": "Late", "seconds_late": 75.0, "reason": "the queue is paused"}],
-            "next": [brief | {"state_name": "Scheduled", "expected_start_time": now}],
+            "next": [brief | {"state_name": "Scheduled", "expected_start_time": now, "timezone": "Europe/Helsinki"}],
             "work_queues": [{"name": "default", "paused": True, "waiting": 1, "running": 1, "concurrency_limit": 2}],
             "work_pools": [], "dropped_log_lines": 0,
             "overrides": [{"kind": "work_queue", "name": "default", "key": "paused", "value": True, "file_value": False,

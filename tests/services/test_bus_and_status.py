@@ -162,6 +162,9 @@ def test_the_status_says_what_runs_what_waits_and_what_is_next(tmp_path: Path) -
             assert [each["expected_start_time"] for each in found["next"]] == [
                 "2026-06-01T13:00:00Z", "2026-06-01T14:00:00Z", "2026-06-01T15:00:00Z"
             ]  # fmt: skip
+            assert {each["timezone"] for each in found["next"]} == {
+                house.catalogue.deployments["job"].schedules[0].timezone
+            }
             queue = next(each for each in found["work_queues"] if each["name"] == "line")
             assert (queue["running"], queue["waiting"], queue["paused"]) == (1, 2, False)
             assert found["started"] == "2026-06-01T12:00:00Z"

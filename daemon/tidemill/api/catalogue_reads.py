@@ -73,6 +73,7 @@ def _deployments(ask: Ask, held: _Overrides, page: Sequence[Entry[Deployment]]) 
             "created": documents.instant(entry.created),
             "updated": documents.instant(entry.updated),
             "next_scheduled_start_time": documents.instant(coming),
+            "timezone": value.schedules[0].timezone if value.schedules else None,
             "last_run": documents.flow_run(own, last, ask.now) if last else None,
         }
         found.append(document)

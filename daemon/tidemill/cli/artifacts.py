@@ -6,7 +6,7 @@ import argparse
 import json
 from typing import Any
 
-from tidemill.cli import flow_runs, text, times
+from tidemill.cli import flow_runs, run_filters, text, times
 from tidemill.cli.session import Session
 from tidemill.errors import EXIT_FAILED, EXIT_OK
 
@@ -61,9 +61,11 @@ def show_list(session: Session) -> None:
     else:
         coming = session.post("/flow_runs/filter", {"sort": "EXPECTED_START_TIME_ASC", "limit": 1,
             "flow_runs": {"state": {"type": {"any_": ["SCHEDULED"]}}}})  # fmt: skip
-        when = (
-            f" Next run: {coming[0]['deployment']} at {times.local(coming[0]['expected_start_time'])}" if coming else ""
-        )
+        when = ""
+        if coming:
+            zone = run_filters.zone_of(session, coming[0]["deployment"])
+            at = times.local(coming[0]["expected_start_time"], zone)
+            when = f" Next run: {coming[0]['deployment']} at {at}"
         print(f"No artifacts yet.{when}")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from datetime import tzinfo
 from typing import Any
 
 from tidemill.cli import flow_runs, run_filters, text, times
@@ -118,12 +119,13 @@ def _show_preview(session: Session, found: dict[str, Any]) -> int:
     if session.json:
         session.show(found)
         return EXIT_OK
+    zone = times.zone(found.get("timezone"))
     print(
         f"{_runs(found['runs'])} would be made for {_fires(found['total'])} of {found['deployment']}, "
-        f"from {times.local(found['first'])} to {times.local(found['last'])}."
+        f"from {times.local(found['first'], zone)} to {times.local(found['last'], zone)}."
     )
     for each in found["fires"][:SHOWN]:
-        print(f"  {times.local(each['due'])}  {'would run' if each['runs'] else each['reason']}")
+        print(f"  {times.local(each['due'], zone)}  {'would run' if each['runs'] else each['reason']}")
     if found["total"] > SHOWN:
         print(f"  … and {found['total'] - SHOWN} more")
     return EXIT_OK
@@ -134,18 +136,19 @@ def _show_all(session: Session, name: str) -> int:
     if session.json:
         session.show(found)
     elif found:
-        print(text.table(COLUMNS, [_row(each) for each in found]))
+        zone = run_filters.zone_of(session, name)
+        print(text.table(COLUMNS, [_row(each, zone) for each in found]))
     else:
         print(f"{name} was never backfilled. Begin: tidemill deployment backfill {name} --from TIME [--dry-run]")
     return EXIT_OK
 
 
-def _row(each: dict[str, Any]) -> tuple[Any, ...]:
+def _row(each: dict[str, Any], zone: tzinfo | None) -> tuple[Any, ...]:
     state = each["outcome"] or f"under way, {each['running']} running, {each['left']} left"
     return (
         each["id"][-8:],
-        times.local(each["first"], seconds=False),
-        times.local(each["last"], seconds=False),
+        times.local(each["first"], zone, seconds=False),
+        times.local(each["last"], zone, seconds=False),
         each["total"],
         each["made"],
         state,

@@ -93,7 +93,8 @@ def deploy(session: Session) -> None:
     if found["paused"]:
         print("It is paused.")
     elif found.get("next_scheduled_start_time"):
-        print(f"It runs next at {times.local(found['next_scheduled_start_time'])}.")
+        zone = times.zone(found.get("timezone"))
+        print(f"It runs next at {times.local(found['next_scheduled_start_time'], zone)}.")
 
 
 def _table(args: argparse.Namespace, entrypoint: str) -> dict[str, Any]:

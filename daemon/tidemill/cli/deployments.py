@@ -94,7 +94,7 @@ def show_one(session: Session) -> None:
     if session.json:
         session.show(found)
         return
-    coming = found["next_scheduled_start_time"]
+    coming, zone = found["next_scheduled_start_time"], times.zone(found.get("timezone"))
     print(
         text.fields(
             [
@@ -108,7 +108,7 @@ def show_one(session: Session) -> None:
                 ("Set by hand", "\n".join(overrides.sentence(each) for each in found["set_by_hand"])),
                 (
                     "Next",
-                    f"{times.local(coming)} ({times.ago(coming, session.now()).replace(' ago', ' late')})"
+                    f"{times.local(coming, zone)} ({times.ago(coming, session.now()).replace(' ago', ' late')})"
                     if coming
                     else None,
                 ),
@@ -126,9 +126,9 @@ def show_one(session: Session) -> None:
     if found["skipped_fires"]:
         print("\nFires that made no run")
     for each in found["skipped_fires"]:
-        until = f" to {times.local(each['last'])}" if each["count"] > 1 else ""
+        until = f" to {times.local(each['last'], zone)}" if each["count"] > 1 else ""
         number = f"{each['count']}{'' if each['exact'] else ' or more'} times " if each["count"] > 1 else ""
-        print(f"  {number}{times.local(each['first'])}{until}  {text.clean(each['reason'])}")
+        print(f"  {number}{times.local(each['first'], zone)}{until}  {text.clean(each['reason'])}")
     runs = session.post(
         "/flow_runs/filter",
         {
@@ -200,5 +200,5 @@ def _set_paused(session: Session, verb: str) -> None:
             f"{found['name']} is paused: its schedules make no runs. Undo: tidemill deployment resume {found['name']}"
         )
     else:
-        coming = after["next_scheduled_start_time"]
-        print(f"{found['name']} is resumed" + (f"; next at {times.local(coming)}" if coming else ""))
+        coming, zone = after["next_scheduled_start_time"], times.zone(after.get("timezone"))
+        print(f"{found['name']} is resumed" + (f"; next at {times.local(coming, zone)}" if coming else ""))

@@ -152,7 +152,9 @@ def _nothing(session: Session) -> str:
         return "No flow runs match. `tidemill flow-run ls` lists all."
     coming = session.post("/flow_runs/filter", {"sort": "EXPECTED_START_TIME_ASC", "limit": 1})
     if coming:
-        return f"No flow runs yet. Next: {coming[0]['deployment']} at {times.local(coming[0]['expected_start_time'])}"
+        zone = run_filters.zone_of(session, coming[0]["deployment"])
+        at = times.local(coming[0]["expected_start_time"], zone)
+        return f"No flow runs yet. Next: {coming[0]['deployment']} at {at}"
     names = [each["name"] for each in session.post("/deployments/filter", {"limit": 1})]
     if not names:
         return "No flow runs yet, and no deployments. Add one to the configuration: `tidemill init` shows how."
@@ -171,7 +173,7 @@ def show_one(session: Session) -> None:
     if session.json:
         session.show(run | {"states": states, "task_runs": tasks, "children": children})
         return
-    state = run["state"]
+    state, zone = run["state"], run_filters.zone_of(session, run["deployment"])
     print(
         text.fields(
             [
@@ -183,10 +185,10 @@ def show_one(session: Session) -> None:
                 ("Flow", run["flow"]),
                 ("Parent", run["parent_flow_run_id"]),
                 ("Work queue", f"{run['work_queue_name']} (pool {run['work_pool_name']})"),
-                ("Expected", times.local(run["expected_start_time"])),
-                ("Due", times.local(run["due"])),
-                ("Started", times.local(run["start_time"])),
-                ("Ended", times.local(run["end_time"])),
+                ("Expected", times.local(run["expected_start_time"], zone)),
+                ("Due", times.local(run["due"], zone)),
+                ("Started", times.local(run["start_time"], zone)),
+                ("Ended", times.local(run["end_time"], zone)),
                 ("Took", times.run_time(run)),
                 ("Attempts", run["run_count"] or None),
                 ("Made by", run["created_by"]["display_value"]),
@@ -198,7 +200,7 @@ def show_one(session: Session) -> None:
     print("\nHistory")
     for each in states:
         message = f"  {text.clean(each['message'])}" if each["message"] else ""
-        print(f"  {times.local(each['timestamp'])}  {text.paint(each['name'], each['type'])}{message}")
+        print(f"  {times.local(each['timestamp'], zone)}  {text.paint(each['name'], each['type'])}{message}")
     if tasks:
         total = session.post("/task_runs/count", {"task_runs": {"flow_run_id": {"any_": [run["id"]]}}})
         print(f"\nTask runs ({total})")

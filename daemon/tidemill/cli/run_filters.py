@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+from datetime import tzinfo
 from typing import Any
 
+from tidemill.cli import times
 from tidemill.cli.session import Session, segment
 from tidemill.errors import NotFoundError
 
@@ -94,3 +96,13 @@ def find_run(session: Session, text: str) -> dict[str, Any]:
         return run
     found: dict[str, Any] = session.get(f"/flow_runs/{segment(text)}")
     return found
+
+
+def zone_of(session: Session, deployment: str | None) -> tzinfo | None:
+    """Return the zone of a deployment's times; None, the machine's, where it has no schedule, or is gone."""
+    if deployment is None:
+        return None
+    try:
+        return times.zone(session.get(f"/deployments/{segment(deployment)}").get("timezone"))
+    except NotFoundError:
+        return None

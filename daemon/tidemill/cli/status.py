@@ -177,8 +177,8 @@ def _name(run: dict[str, Any]) -> str:
 
 
 def _next(run: dict[str, Any], now: datetime) -> str:
-    when = run["expected_start_time"]
-    return f"{times.local(when)}  {text.clean(run['deployment'] or run['name'])}  ({times.ago(when, now)})"
+    when, zone = run["expected_start_time"], times.zone(run.get("timezone"))
+    return f"{times.local(when, zone)}  {text.clean(run['deployment'] or run['name'])}  ({times.ago(when, now)})"
 
 
 def _queue(queue: dict[str, Any]) -> str:

@@ -57,6 +57,7 @@ def show_one(session: Session) -> None:
         session.show(found)
         return
     state = found["state"]
+    zone = run_filters.zone_of(session, session.get(f"/flow_runs/{found['flow_run_id']}")["deployment"])
     print(
         text.fields(
             [
@@ -66,8 +67,8 @@ def show_one(session: Session) -> None:
                 ("Message", state["message"]),
                 ("Flow run", found["flow_run_id"]),
                 ("Task", found["task_key"]),
-                ("Started", times.local(found["start_time"])),
-                ("Ended", times.local(found["end_time"])),
+                ("Started", times.local(found["start_time"], zone)),
+                ("Ended", times.local(found["end_time"], zone)),
                 ("Attempts", found["run_count"] or None),
                 ("Cache key", found["cache_key"]),
                 ("Tags", ", ".join(found["tags"])),

@@ -1,9 +1,14 @@
-"""Instants and spans as people read them: local time with its offset, rounded spans."""
+"""Instants and spans as people read them: local time with its offset, rounded spans.
+
+What is told of one deployment or of a run of it is told in the deployment's zone, as its schedules are written; all
+else in the machine's.
+"""
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, tzinfo
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from tidemill import durations
 
@@ -19,11 +24,19 @@ def parse(text: str) -> datetime:
     return when
 
 
-def local(text: str | None, *, seconds: bool = True) -> str:
-    """Return an instant in the machine's zone: ``2026-11-21 09:00:03 +0200``; "" for none."""
+def zone(name: str | None) -> tzinfo | None:
+    """Return the zone of that name; None, which stands for the machine's, for none or one that is not known here."""
+    try:
+        return None if name is None else ZoneInfo(name)
+    except (LookupError, ValueError, OSError):
+        return None
+
+
+def local(text: str | None, zone: tzinfo | None = None, *, seconds: bool = True) -> str:
+    """Return an instant in a zone (None: the machine's): ``2026-11-21 09:00:03 +0200``; "" for none."""
     if text is None:
         return ""
-    return parse(text).astimezone().strftime("%Y-%m-%d %H:%M:%S %z" if seconds else "%Y-%m-%d %H:%M %z")
+    return parse(text).astimezone(zone).strftime("%Y-%m-%d %H:%M:%S %z" if seconds else "%Y-%m-%d %H:%M %z")
 
 
 def short(text: str | None, now: datetime) -> str:

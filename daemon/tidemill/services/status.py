@@ -127,7 +127,9 @@ class Status:
             ],
             "waiting": len(self._dispatcher.lineup),
             "late": [self._late(run, now) for run in self._dispatcher.lineup if run.state.name == "Late"][:LATE],
-            "next": [_brief(run) for run in upcoming if run.expected_start > now][:NEXT],
+            "next": [_brief(run) | {"timezone": self._timezone(run)} for run in upcoming if run.expected_start > now][
+                :NEXT
+            ],
             "lately": lately,
             "paused": self._paused(),
             "work_queues": self._queues(),
@@ -147,6 +149,11 @@ class Status:
             "dropped_log_lines": self.dropped_lines(),
             **parts,
         }
+
+    def _timezone(self, run: FlowRun) -> str | None:
+        """Return the zone in which people mean the times of a run's deployment; None: it has no schedule."""
+        found = self._catalogue.deployments.get(run.deployment or "")
+        return found.schedules[0].timezone if found is not None and found.schedules else None
 
     def _paused(self) -> list[dict[str, Any]]:
         """Return the deployments whose schedules make no runs, and by whose word."""
