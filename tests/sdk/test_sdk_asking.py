@@ -102,12 +102,15 @@ async def test_async_code_awaits_the_same_calls() -> None:
         assert await main() == [1, 1, True, False]
 
 
-def test_a_variable_that_is_set_is_not_set_over_in_silence() -> None:
+@pytest.mark.parametrize(
+    ("value", "text"), [("se", "overwrite=True"), ([{1, 2}], r"variable region is not JSON: \$\[0\] is set")]
+)
+def test_a_variable_is_not_set_over_in_silence_nor_to_what_is_not_json(value: Any, text: str) -> None:
     @flow
     def main() -> None:
-        Variable.set("region", "se")
+        Variable.set("region", value)
 
-    with tidemill_test_harness(variables={"region": "fi"}), pytest.raises(ValueError, match="overwrite=True"):
+    with tidemill_test_harness(variables={"region": "fi"}), pytest.raises(ValueError, match=text):
         main()
 
 

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import io
 import logging
 import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 
 from tidemill.sdk import NoRunError, RunContext, get_run_logger
-from tidemill.sdk.capture import install, uninstall
+from tidemill.sdk.capture import RunStream, install, uninstall
 from tidemill.sdk.context import current
 
 NewRun = Callable[[str], RunContext]
@@ -51,6 +53,44 @@ def test_a_print_is_a_line_of_its_run(new_run: NewRun, capsys: pytest.CaptureFix
     run = inside(new_run("a"), lambda: print("hello", "world"))
     assert told(run) == [(logging.INFO, "print", "hello world")]
     assert capsys.readouterr().out == ""
+
+
+def test_what_a_run_writes_as_bytes_goes_when_it_flushes(new_run: NewRun) -> None:
+    """``sys.stdout.buffer`` is the process's own, whose output is the run's in a process pool."""
+    with io.TextIOWrapper(io.BufferedWriter(raw := Raw())) as original:
+        stream = RunStream(original, "print")
+
+        def writes() -> None:
+            current.set(new_run("a"))
+            stream.buffer.write(b"\xff bytes\n")
+            stream.flush()
+
+        contextvars.copy_context().run(writes)
+        assert raw.got == b"\xff bytes\n"
+
+
+def test_a_stream_that_is_closed_is_not_the_concern_of_a_run_that_flushes(new_run: NewRun) -> None:
+    original = io.StringIO()
+    original.close()
+
+    def flushes() -> None:
+        current.set(new_run("a"))
+        RunStream(original, "print").flush()
+
+    contextvars.copy_context().run(flushes)
+
+
+class Raw(io.RawIOBase):
+    """Keeps what it is given."""
+
+    got = b""
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any, /) -> int:
+        self.got += bytes(data)
+        return len(data)
 
 
 def test_standard_error_is_a_warning(new_run: NewRun) -> None:

@@ -145,7 +145,7 @@ def test_a_name_that_cannot_be_made_fails_its_task() -> None:
     def main() -> None:
         double.with_options(task_run_name="load-{nothing}")(1)
 
-    with tidemill_test_harness() as harness, pytest.raises(KeyError):
+    with tidemill_test_harness() as harness, pytest.raises(ValueError, match="no parameter 'nothing'; there are: x"):
         main()
     assert harness.run.tasks[0].state.type is StateType.FAILED
 

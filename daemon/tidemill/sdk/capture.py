@@ -7,6 +7,7 @@ the run's context (as ``threading`` has it) and counts as outside.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
 from collections.abc import Iterable
@@ -39,6 +40,9 @@ class RunStream:
     def flush(self) -> None:
         if current.get() is None:
             self.original.flush()
+            return
+        with contextlib.suppress(OSError, ValueError):  # a closed one is not the run's concern
+            self.original.flush()  # a run may have written bytes to its ``buffer``
 
     def isatty(self) -> bool:
         return current.get() is None and self.original.isatty()

@@ -15,7 +15,6 @@ from tidemill.core.ports import Outcome
 from tidemill.core.reports import SubflowEnded, SubflowQuestion
 from tidemill.core.states import StateType
 from tidemill.errors import EntrypointError
-from tidemill.sdk.canonical import unicode_text
 from tidemill.sdk.context import FLOW, RunContext, current_scope
 from tidemill.sdk.definitions import FlowDefinition
 from tidemill.sdk.documents import as_document
@@ -31,7 +30,7 @@ from tidemill.sdk.identity import new_id, new_name
 from tidemill.sdk.outcomes import error_text, failed, outcome_of, told_traceback
 from tidemill.sdk.resolving import holds_futures, resolve, resolved, to_states
 from tidemill.sdk.retrying import delay_before
-from tidemill.sdk.runs import FlowRun, TaskRun
+from tidemill.sdk.runs import FlowRun, TaskRun, name_by
 from tidemill.sdk.scopes import FlowRunContext, TaskRunContext, current_tags, reset_tags, set_tags
 from tidemill.sdk.signatures import check_parameters
 from tidemill.sdk.states import State, result_of, state_of_return
@@ -184,7 +183,7 @@ class FlowEngine:
                 context.log(message, logging.ERROR, FLOW)
                 return State(_FAILED, message=message, data=error)
         if flow.flow_run_name is not None:
-            self._name(scope)
+            self.run.name = name_by(flow.flow_run_name, scope.parameters, "flow_run_name")
         self.run.start_time = self.run.start_time or context.clock.now()
         if flow.on_running_hooks:
             await self._hooks(self.run.state)
@@ -223,13 +222,6 @@ class FlowEngine:
         told = told_traceback(error)
         if told is not None:
             self.context.log(told, logging.ERROR, FLOW)
-
-    def _name(self, scope: FlowRunContext) -> None:
-        named = self.flow.flow_run_name
-        name = named() if callable(named) else str(named).format(**scope.parameters)
-        if not isinstance(name, str):
-            raise TypeError(f"flow_run_name gave {type(name).__name__}, and a name is a text")
-        self.run.name = unicode_text(name)
 
     async def _hooks(self, state: State) -> None:
         hooks = flow_hooks(self.flow, state)
@@ -374,8 +366,8 @@ class _FlowCall:
         named = self.flow.flow_run_name
         if isinstance(named, str):
             try:
-                return unicode_text(named.format(**self.parameters))
-            except (KeyError, IndexError, ValueError, AttributeError):
+                return name_by(named, self.parameters, "flow_run_name")
+            except ValueError:
                 return new_name()  # told when the flow is called
         return new_name()
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import functools
 import logging
-import traceback
 from collections.abc import Iterable
 from typing import Any
 
 from tidemill.sdk.context import RunContext
 from tidemill.sdk.definitions import FlowDefinition, Hook, TaskDefinition
+from tidemill.sdk.outcomes import traceback_text
 from tidemill.sdk.states import State
 from tidemill.sdk.ways import Way
 
@@ -58,7 +58,7 @@ async def run_hooks(
         try:
             await way.finish(hook(definition, run, state))
         except (Exception, SystemExit) as error:
-            told = "".join(traceback.format_exception(error)).rstrip()
+            told = traceback_text(error)
             context.log(f"An error was encountered while running hook {name!r}\n{told}", logging.ERROR)
         else:
             context.log(f"Hook {name!r} finished running successfully", logging.INFO)

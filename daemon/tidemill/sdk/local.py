@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any, TextIO
 
 from tidemill.clock import Clock
-from tidemill.core.reports import LogReport, Question, Report, SecretQuestion, SubflowEnded, TaskReport
+from tidemill.core.reports import BlockQuestion, LogReport, Question, Report, SecretQuestion, SubflowEnded, TaskReport
 from tidemill.core.states import TERMINAL
 from tidemill.errors import TidemillError
 from tidemill.sdk.memory import MemoryRecorder
@@ -33,7 +33,7 @@ class LocalRecorder(MemoryRecorder):
     def report(self, report: Report) -> None:
         if isinstance(report, LogReport):
             name = _NAMES.get(report.task_run_id or "") if report.task_run_id else None
-            who = f"Task run {name!r}" if name is not None else f"Flow run {self.flow_run!r}"
+            who = f"Task run {name!r}" if name is not None else self._flow_run(report.flow_run_id)
             self.tell(report.level, who, report.message, report.at)
         elif isinstance(report, TaskReport):
             if report.state.type in TERMINAL or report.state.name == "NotReady":
@@ -49,7 +49,10 @@ class LocalRecorder(MemoryRecorder):
             else:
                 _NAMES[report.id] = report.name
         elif isinstance(report, SubflowEnded):
-            self.tell(logging.INFO, "Subflow run", f"Finished in state {report.state.name}", report.state.timestamp)
+            level = logging.INFO if report.state.type == "COMPLETED" else logging.ERROR
+            who = self._flow_run(report.flow_run_id)
+            self.subflows.pop(report.flow_run_id, None)
+            self.tell(level, who, f"Finished in state {report.state.name}", report.state.timestamp)
         else:
             super().report(report)
 
@@ -58,6 +61,16 @@ class LocalRecorder(MemoryRecorder):
             raise TidemillError("secrets of the configuration are the daemon's; a script reads its own")
         self.questions.clear()
         return await super().ask(question)
+
+    def _flow_run(self, subflow_id: str | None) -> str:
+        begun = self.subflows.get(subflow_id or "")
+        return f"Flow run {self.flow_run!r}" if begun is None else f"Subflow run {begun.name or begun.flow!r}"
+
+    def _block(self, question: BlockQuestion) -> dict[str, Any]:
+        raise TidemillError(
+            f"there is no block {question.name}: no daemon was found, and blocks stand in its configuration; "
+            "set TIDEMILL_API_URL, or run this as a deployment"
+        )
 
     def tell(self, level: int, who: str, message: str, at: datetime) -> None:
         """Write one line, in Prefect's style: time, level, who, message."""

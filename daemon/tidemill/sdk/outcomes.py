@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import traceback
-from types import TracebackType
+from types import FrameType
 from typing import Any
 
 import msgspec
@@ -104,10 +104,11 @@ def _declared(result: Any) -> Any:
 def traceback_text(error: BaseException) -> str | None:
     """Return a traceback without the engine's frames; None where the exception cannot be told at all."""
     try:
-        lines = traceback.format_exception(type(error), error, own_frames(error.__traceback__))
+        told = traceback.TracebackException.from_exception(error)
+        _leave_own_frames(told, error)
+        text = "".join(told.format()).rstrip()
     except Exception:  # an exception may be as broken as it likes
         return None
-    text = "".join(lines).rstrip()
     if len(text) <= MAX_TRACEBACK:
         return text
     half = MAX_TRACEBACK // 2
@@ -119,18 +120,22 @@ def told_traceback(error: BaseException) -> str | None:
     return None if isinstance(error, FlowFailed | TidemillError) else traceback_text(error)
 
 
-def own_frames(trace: TracebackType | None) -> TracebackType | None:
-    """Return a traceback of the flow's own frames; as it is where there are none."""
-    frames = []
-    at = trace
-    while at is not None:
-        if not at.tb_frame.f_globals.get("__name__", "").startswith(_ENGINE):
-            frames.append(at)
-        at = at.tb_next
-    chain: TracebackType | None = None
-    for frame in reversed(frames):
-        chain = TracebackType(chain, frame.tb_frame, frame.tb_lasti, frame.tb_lineno)
-    return chain or trace
+def _leave_own_frames(told: traceback.TracebackException, error: BaseException) -> None:
+    """Leave the flow's own frames of an exception, of what it came from and of a group's members; all, if none is."""
+    waiting = [(told, error)]
+    while waiting:
+        told, error = waiting.pop()
+        frames = (frame for frame, _ in traceback.walk_tb(error.__traceback__))
+        own = [line for line, frame in zip(told.stack, frames, strict=False) if not _is_engines(frame)]
+        told.stack[:] = own or told.stack
+        behind = [(told.__cause__, error.__cause__), (told.__context__, error.__context__)]
+        if isinstance(error, BaseExceptionGroup):
+            behind += zip(told.exceptions or (), error.exceptions, strict=False)
+        waiting += [(each, of) for each, of in behind if each is not None and of is not None]
+
+
+def _is_engines(frame: FrameType) -> bool:
+    return str(frame.f_globals.get("__name__", "")).startswith(_ENGINE)
 
 
 def error_text(error: BaseException) -> str:

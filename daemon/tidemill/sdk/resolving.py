@@ -18,7 +18,8 @@ def resolved(parameters: Mapping[str, Any]) -> dict[str, Any]:
     """Return parameters with every future and state replaced by its result, waiting for the futures.
 
     Looks into lists, tuples, sets, dicts and dataclasses, not into ``quote``. Raises ``UpstreamTaskError`` for an input
-    whose run did not complete, unless ``allow_failure`` stands around it. A collection without any is kept as it is.
+    whose run did not complete, unless ``allow_failure`` stands around it, or around a collection that it is in. A
+    collection without any is kept as it is.
     """
     return {name: value if type(value) in _LEAVES else resolve(value) for name, value in parameters.items()}
 
@@ -40,22 +41,22 @@ def resolve(value: Any, allowed: bool = False, deep: bool = True) -> Any:
     if not deep:
         return value
     if isinstance(value, list):
-        items = [each if type(each) in _LEAVES else resolve(each) for each in value]
+        items = [each if type(each) in _LEAVES else resolve(each, allowed) for each in value]
         return value if _same(value, items) and kind in (list, tuple) else items
     if isinstance(value, tuple):
-        items = [resolve(each) for each in value]
+        items = [resolve(each, allowed) for each in value]
         if _same(value, items):
             return value
         return kind(*items) if hasattr(value, "_fields") else kind(items)
     if isinstance(value, set | frozenset):
-        items = [resolve(each) for each in value]
+        items = [resolve(each, allowed) for each in value]
         return value if _same(value, items) else kind(items)
     if isinstance(value, dict):
-        entries = {key: each if type(each) in _LEAVES else resolve(each) for key, each in value.items()}
+        entries = {key: each if type(each) in _LEAVES else resolve(each, allowed) for key, each in value.items()}
         return value if all(entries[key] is each for key, each in value.items()) else entries
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         before = {field.name: getattr(value, field.name) for field in dataclasses.fields(value) if field.init}
-        after = {name: resolve(each) for name, each in before.items()}
+        after = {name: resolve(each, allowed) for name, each in before.items()}
         changed = {name: each for name, each in after.items() if each is not before[name]}
         return dataclasses.replace(value, **changed) if changed else value
     return value

@@ -2,14 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
 from tidemill.core.reports import TaskReport
 from tidemill.core.states import StateType
+from tidemill.sdk.canonical import unicode_text
 from tidemill.sdk.states import State
 
 ZERO = timedelta(0)
+
+
+def name_by(
+    named: str | Callable[..., str], parameters: Mapping[str, Any], option: str, takes_parameters: bool = False
+) -> str:
+    """Return a run's name by its template or function, which ``option`` of the decorator gave.
+
+    Raises ``ValueError`` for a template that does not fit the parameters, and what the function raises.
+    """
+    if callable(named):
+        name = named(parameters=parameters) if takes_parameters else named()
+        if not isinstance(name, str):
+            raise TypeError(f"{option} gave {type(name).__name__}, and a name is a text")
+        return unicode_text(name)
+    try:
+        return unicode_text(named.format(**parameters))
+    except KeyError as error:
+        there = ", ".join(parameters) or "none"
+        raise ValueError(f"{option} {named!r}: there is no parameter {error}; there are: {there}") from None
+    except Exception as error:
+        raise ValueError(f"{option} {named!r} does not fit the parameters: {error}") from error
 
 
 class FlowRun:

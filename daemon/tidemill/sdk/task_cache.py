@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import traceback
 from datetime import datetime
 from typing import Any
 
@@ -15,6 +14,7 @@ from tidemill.sdk.canonical import MAX_ARTIFACT_BYTES, canonical
 from tidemill.sdk.context import RunContext
 from tidemill.sdk.definitions import TaskDefinition
 from tidemill.sdk.exceptions import BlockingInLoopError
+from tidemill.sdk.outcomes import traceback_text
 from tidemill.sdk.parameters import convert
 from tidemill.sdk.scopes import TaskRunContext
 from tidemill.sdk.ways import Way
@@ -33,7 +33,7 @@ def key_of(scope: TaskRunContext) -> str | None:
     try:
         key = task.cache_policy.compute_key(scope, scope.parameters, flow.parameters if flow is not None else {})
     except Exception as error:
-        told = "".join(traceback.format_exception(error)).rstrip()
+        told = traceback_text(error)
         scope.attempt.log(f"no cache key could be made: the result will not be kept\n{told}", logging.ERROR)
         return None
     return key if key is not None else task.result_storage_key

@@ -10,7 +10,6 @@ from typing import Any
 
 from tidemill.core.reports import SlotsQuestion, SlotsReleased
 from tidemill.core.states import StateType
-from tidemill.sdk.canonical import unicode_text
 from tidemill.sdk.context import RunContext, current_scope
 from tidemill.sdk.definitions import TaskDefinition
 from tidemill.sdk.exceptions import TaskRunTimeoutError, TerminationSignal, UpstreamTaskError
@@ -19,7 +18,7 @@ from tidemill.sdk.identity import new_id
 from tidemill.sdk.outcomes import error_text, traceback_text
 from tidemill.sdk.resolving import resolve, resolved
 from tidemill.sdk.retrying import delay_before
-from tidemill.sdk.runs import TaskRun
+from tidemill.sdk.runs import TaskRun, name_by
 from tidemill.sdk.scopes import FlowRunContext, TaskRunContext, current_tags
 from tidemill.sdk.states import State, state_of_return
 from tidemill.sdk.task_cache import MISS, key_of, look_up, publish
@@ -69,6 +68,7 @@ async def run_task(
     Raises what the task raised, unless ``return_state``. A run whose inputs failed is NotReady and returns None.
     """
     engine = _TaskEngine(task, parameters, context, way, FlowRunContext.get(), run)
+    engine.unseen = run is not None or return_state
     if way.blocking and context.told_to_end:
         context.check()
     token = current_scope.set(engine.scope)
@@ -97,8 +97,8 @@ class _TaskEngine:
         "returned",
         "run",
         "scope",
-        "submitted",
         "task",
+        "unseen",
         "way",
     )
 
@@ -111,7 +111,7 @@ class _TaskEngine:
         flow: FlowRunContext | None,
         run: TaskRun | None,
     ) -> None:
-        self.submitted = run is not None  # nobody sees its exception being raised
+        self.unseen = False  # True: nobody sees its exception being raised
         self.task = task
         self.parameters = parameters
         self.context = context
@@ -176,13 +176,7 @@ class _TaskEngine:
             return False
         named = self.task.task_run_name
         if named is not None:
-            if callable(named):
-                name = named(parameters=self.parameters) if self.task.name_takes_parameters else named()
-                if not isinstance(name, str):
-                    raise TypeError(f"task_run_name gave {type(name).__name__}, and a name is a text")
-                self.run.name = unicode_text(name)
-            else:
-                self.run.name = unicode_text(named.format(**self.parameters))
+            self.run.name = name_by(named, self.parameters, "task_run_name", self.task.name_takes_parameters)
         return True
 
     async def _slots(self) -> Any:
@@ -250,7 +244,7 @@ class _TaskEngine:
         what = f"{'state' if isinstance(failure, State) else 'exception'}: {failure!r}"
         if used >= task.retries or not await self._wants_retry(failure):
             exhausted = " - Retries are exhausted" if used and used >= task.retries else ""
-            told = f"\n{traceback_text(failure)}" if self.submitted and isinstance(failure, Exception) else ""
+            told = f"\n{traceback_text(failure)}" if self.unseen and isinstance(failure, Exception) else ""
             context.log(f"Task run failed with {what}{exhausted}{told}", logging.ERROR)
             return False
         delay = delay_before(task, used)

@@ -12,7 +12,6 @@ import enum
 import inspect
 import logging
 import threading
-import traceback
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
@@ -23,6 +22,7 @@ from tidemill.sdk.context import current
 from tidemill.sdk.definitions import Hook, NotSet, TaskDefinition
 from tidemill.sdk.driver import drive
 from tidemill.sdk.hooking import hook_name
+from tidemill.sdk.outcomes import traceback_text
 from tidemill.sdk.states import State
 from tidemill.sdk.ways import finished
 
@@ -190,7 +190,7 @@ class Transaction:
         _log(f"{kind.capitalize()} hook {name!r} finished running successfully")
 
     def _told(self, what: str, error: Exception) -> None:
-        _log(f"{what}\n{''.join(traceback.format_exception(error)).rstrip()}", logging.ERROR)
+        _log(f"{what}\n{traceback_text(error)}", logging.ERROR)
 
     async def end(self, failed: bool, call: Callable[[Any], Any]) -> None:
         """Leave the transaction: roll back, commit, or leave it to the outer one."""

@@ -9,6 +9,7 @@ import msgspec
 from tidemill.core.reports import VariableChange, VariableQuestion
 from tidemill.errors import NotFoundError, TidemillError
 from tidemill.sdk.asking import answer
+from tidemill.sdk.canonical import canonical
 from tidemill.sdk.context import run_context
 from tidemill.sdk.states import awaited
 
@@ -74,6 +75,10 @@ class Variable(msgspec.Struct, frozen=True):
 def _change(name: str, value: Any, tags: list[str] | None, overwrite: bool) -> tuple[VariableChange, Variable]:
     if value is None:
         raise ValueError("a variable's value is not None; Variable.unset(name) removes it")
+    try:
+        canonical(value, limit=None)
+    except ValueError as error:
+        raise ValueError(f"the value for variable {name} is {error}") from None
     listed = tuple(tags or ())
     return VariableChange(name=name, value=value, tags=listed, overwrite=overwrite), Variable(name, value, listed)
 

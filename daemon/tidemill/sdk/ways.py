@@ -55,9 +55,10 @@ class Awaiting:
                 result = function()
                 return await result if inspect.isawaitable(result) else result
         except TimeoutError as raised:
-            if limit.expired():
-                raise error(f"did not end within {timeout_s:g} s") from raised
-            raise
+            if not limit.expired():
+                raise
+            waited = raised.__cause__ or raised  # the cancellation: its frames say what was waited for
+            raise error(f"did not end within {timeout_s:g} s").with_traceback(waited.__traceback__) from None
 
     async def finish(self, value: Any) -> Any:
         return await value if inspect.isawaitable(value) else value

@@ -181,7 +181,7 @@ class DaemonRecorder:
         match told:
             case TaskReport():
                 self._told_tasks = True
-                if told.state.is_terminal:
+                if told.state.is_terminal or told.state.name == "NotReady":  # will never begin, and says why
                     self._open_tasks.pop(told.id, None)
                 else:
                     self._open_tasks[told.id] = (run, told)

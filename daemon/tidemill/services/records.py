@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from datetime import UTC
+from typing import Any
 
 import msgspec
 from msgspec.structs import replace
@@ -102,7 +103,7 @@ class Records:
             key=report.key,
             version=0,
             type=report.type,
-            text=canonical(self._redactor.value(report.data)),
+            text=self._document(report.data),
             description=self._redactor.text(report.description) if report.description else report.description,
             run_id=run.id,
             task_run_id=report.task_run_id,
@@ -113,6 +114,11 @@ class Records:
             new_version=report.new_version or report.id is not None,
         )
         return Update(made) if report.update else made
+
+    def _document(self, data: Any) -> str:
+        text = canonical(data)
+        masked = self._redactor.value(data)  # which makes a text of what is not JSON: looked at before
+        return text if masked is data else canonical(masked)
 
     def cached(self, report: CacheReport) -> task_cache.Cached | None:
         """Return a result as it is kept; None: it holds a secret, and masked it would be another one.

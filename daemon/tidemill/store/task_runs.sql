@@ -23,12 +23,12 @@ ON CONFLICT (id) DO UPDATE SET
     cache_key = excluded.cache_key
 WHERE excluded.state_number > task_run.state_number AND excluded.run = task_run.run;
 
--- End the unfinished task runs of flow runs that have ended.
+-- End the unfinished task runs of flow runs that have ended. NotReady is an end: it says which input failed.
 -- name: end
 UPDATE task_run
 SET state_type = :type, state_name = NULL, state_at = :at, state_message = :message, state_data = NULL,
     state_number = state_number + 1, end_time = :at
-WHERE run IN (SELECT value FROM json_each(:runs)) AND state_type < 5;
+WHERE run IN (SELECT value FROM json_each(:runs)) AND state_type < 5 AND state_name IS NOT 'NotReady';
 
 -- name: of_run
 SELECT json_group_array(json_array(
