@@ -32,7 +32,7 @@ def name_by(
         there = ", ".join(parameters) or "none"
         raise ValueError(f"{option} {named!r}: there is no parameter {error}; there are: {there}") from None
     except Exception as error:
-        raise ValueError(f"{option} {named!r} does not fit the parameters: {error}") from error
+        raise ValueError(f"{option} {named!r} does not fit the parameters: {error}") from None
 
 
 class FlowRun:
