@@ -395,7 +395,29 @@ def test_check_compares_parameters_with_the_functions_signature(
 def test_check_compares_the_parameters_of_built_in_flows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = configuration(tmp_path, '[deployments.a]\nurl = "ftp://example.org/x"\n')
     assert run("check", path) == 78
-    assert "deployments.a.parameters.url" in capsys.readouterr().out
+    assert f"{path}:2:7 deployments.a.url: begins with" in capsys.readouterr().out  # the key as it is written
+
+
+# What is wrong in more than one way of looking -> the keys of the faults.
+ONCE = {
+    '[deployments.a]\ncommand = "x"\nargv = ["y"]\n': ["deployments.a.argv"],
+    '[deployments.a]\nflow = "shell"\ncommand = "x"\n': ["deployments.a.command"],
+    '[deployments.a]\nflow = "http_request"\nparameters = { url = "http://h/", param = {} }\n': [
+        "deployments.a.parameters.param"
+    ],
+    '[deployments.a]\nurl = "http://h/"\nauth = { bearer = { env = "" } }\n': ["deployments.a.auth.bearer.env"],
+    '[deployments.a]\ncommand = "x"\numask = "9"\nenv = { A = { env = "B", file = "c" } }\n': [
+        "deployments.a.umask",
+        "deployments.a.env.A",
+    ],
+}
+
+
+@pytest.mark.parametrize("text", ONCE)
+def test_check_tells_each_fault_once(text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The text and the built-in flow both look at parameters; what the one has said the other does not repeat."""
+    assert run("check", configuration(tmp_path, text), "--output", "json") == 78
+    assert [fault["key"] for fault in json.loads(capsys.readouterr().out)["faults"]] == ONCE[text]
 
 
 def test_a_missing_file_is_a_fault_of_the_configuration(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

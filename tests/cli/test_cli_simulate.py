@@ -216,6 +216,14 @@ def test_stretches_that_touch_are_drawn_as_one() -> None:
     assert list(merged([])) == []
 
 
+def test_what_check_refuses_is_not_simulated(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A daemon would not start on it, so nothing of it would run."""
+    path = tmp_path / "tidemill.toml"
+    path.write_text('[deployments.a]\ncommand = "true"\numask = "9"\ncron = "@daily"\n')
+    assert main(["simulate", str(path)]) == 78
+    assert '3:9 deployments.a.umask: "9" is not a mask' in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("lasts", "first", "second"),
     [

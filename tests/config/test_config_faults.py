@@ -318,7 +318,7 @@ FAULTS = {
     ),
     "a size too small for a database": (
         '[retention]\nmax_database_size = "5kB"',
-        '2:21 retention.max_database_size: "5kB" is not at least 1048576 bytes; write a size such as',
+        '2:21 retention.max_database_size: "5kB" is less than 1MiB; write a size such as',
     ),
     "the same schedule twice": (
         SHELL + 'schedules = [{ cron = "@daily" }, { cron = "@daily" }]',
@@ -398,7 +398,7 @@ FAULTS = {
     ),
     "hardly any memory": (
         '[work_pools.etl]\ntype = "process"\nmemory_limit = "1MiB"',
-        '3:16 work_pools.etl.memory_limit: "1MiB" is not at least 16777216 bytes; write a size such as "512MiB"',
+        '3:16 work_pools.etl.memory_limit: "1MiB" is less than 16MiB; write a size such as "512MiB"',
     ),
     "an environment that is no text": (
         '[work_pools.etl]\ntype = "process"\nenv = { A = 1 }',
@@ -462,7 +462,10 @@ FAULTS = {
         "[daemon]\nflows = 'x'\n[daemon.flows]",
         "3:9 daemon.flows: stands twice, first in line 2; keep one of them",
     ),
-    "a number of 5,000 digits": ("[variables]\nx = " + "9" * 5000, " cannot be read: Exceeds the limit"),
+    "a number of 5,000 digits": (
+        "[variables]\na = 123\nx = 9_" + "9" * 5000,
+        "3:5: a number of more than 4300 digits; shorten it",
+    ),
     "not UTF-8": (b"[daemon]\nflows = 'K\xe4se'", "2:11: byte 0xe4 is not UTF-8; save the file as UTF-8"),
     "a NUL byte": (b"[daemon]\n\0", "2:1: invalid statement"),
 }

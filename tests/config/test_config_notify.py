@@ -113,7 +113,13 @@ WRONG = {
     'write default = "mailto:…" under [notify]',
     f"{JOB}notify = true\n": "deployments.job.notify: true names nobody; write false, ",
     f'{JOB}ping = "hc-ping.com/x"\n': '3:8 deployments.job.ping: "hc-ping.com/x" is not the URL of a web address',
-    f'{JOB}ping = {{ sucess = "https://a.b" }}\n': '"sucess" is nothing a ping tells; did you mean "success"?',
+    '[daemon]\nping = { start = "https://a.b" }\n': (
+        '2:18 daemon.ping.start: "start" is nothing that it tells; write a URL, to which /fail is added: '
+        '"https://hc-ping.com/…"; or each: { success = "…", fail = "…" }'
+    ),
+    '[notify]\ndefault = "me@@example.org"\n': '2:11 notify.default: "me@@example.org" is no notify channel; '
+    'write "mailto:me@example.org"',
+    f'{JOB}ping = {{ sucess = "https://a.b" }}\n': '"sucess" is nothing that it tells; did you mean "success"?',
     f'{JOB}ping = {{ env = "NOT_THERE" }}\n': "environment variable NOT_THERE is not set",
     '[daemon]\nping_interval = "1s"\n': '2:17 daemon.ping_interval: "1s" is shorter than 10 s',
 }

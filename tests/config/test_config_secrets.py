@@ -56,8 +56,11 @@ MISSING = {
     '{ credential = "large" }': 'credential "large" is larger than 65536 bytes; is it the right file?',
     '{ credential = "folder" }': 'credential "folder" is no file; add LoadCredential=folder:/path/to/it to the unit',
     '{ file = "/nowhere/x" }': (
-        "secret file /nowhere/x is missing; make it readable for the daemon's user alone: chmod 600 /nowhere/x"
+        "secret file /nowhere/x is missing; write the secret into it, for the daemon's user alone"
     ),
+    # Whoever follows "chmod 600 /dev" has more to mend than a secret.
+    '{ file = "/dev" }': "secret file /dev is no file; name the file that holds the secret",
+    '{ file = "/dev/null" }': "secret file /dev/null is no file; name the file that holds the secret",
 }
 
 

@@ -12,7 +12,7 @@ from tidemill.cli.session import Session
 from tidemill.errors import EXIT_CONFIG, EXIT_OK, ConfigError, Fault
 
 if TYPE_CHECKING:
-    from tidemill.config import Loaded
+    from tidemill.config import BrokenConfigError, Loaded
     from tidemill.core.deployments import Deployment
     from tidemill.core.schedules import Fire
 
@@ -40,7 +40,7 @@ def check(session: Session) -> int:
     try:
         loaded = load(path, made_dir=made_dir, environ=session.environ)
     except BrokenConfigError as error:
-        further = _code_faults(session, error.rest, [], imports=imports)
+        further = _further_faults(session, error, imports=imports)
         return _report(session, list(ConfigError([*error.faults, *further]).faults), [], [], [path])
     except ConfigError as error:
         return _report(session, list(error.faults), [], [], [path])
@@ -71,17 +71,30 @@ def _made_dir(session: Session) -> Path | None:
     return folder if folder.is_dir() else None
 
 
+def _further_faults(session: Session, error: BrokenConfigError, *, imports: bool) -> list[Fault]:
+    """Return what else is wrong in what holds of a broken configuration."""
+    from tidemill.flows.builtins import builtins
+    from tidemill.services.fitness import further_faults
+
+    faults = further_faults(error, builtins())
+    return faults + (_import_faults(session, error.rest, []) if imports else [])
+
+
+def _import_faults(session: Session, loaded: Loaded, warnings: list[Fault]) -> list[Fault]:
+    from tidemill.services.fitness import entrypoint_fitness
+
+    fitness = entrypoint_fitness(loaded, session.environ)
+    warnings += fitness.warnings
+    return [fault for found in fitness.faults.values() for fault in found]
+
+
 def _code_faults(session: Session, loaded: Loaded, warnings: list[Fault], *, imports: bool) -> list[Fault]:
     """Return what is wrong with flows and their parameters, which the text alone does not show."""
     from tidemill.flows.builtins import builtins
-    from tidemill.services.fitness import builtin_faults, entrypoint_fitness
+    from tidemill.services.fitness import builtin_faults
 
     faults = builtin_faults(loaded, builtins())
-    if imports:
-        fitness = entrypoint_fitness(loaded, session.environ)
-        faults += [fault for found in fitness.faults.values() for fault in found]
-        warnings += fitness.warnings
-    return faults
+    return faults + (_import_faults(session, loaded, warnings) if imports else [])
 
 
 def _deployment(session: Session, loaded: Loaded, each: Deployment) -> dict[str, Any]:

@@ -107,10 +107,11 @@ def simulate(session: Session) -> None:
 
 def _load(session: Session, path: Path) -> Loaded:
     from tidemill.api import places
-    from tidemill.config import load
+    from tidemill.flows.builtins import builtins
+    from tidemill.services.reloading import read
 
     made = places.state_dir(session.environ, asked=getattr(session.args, "state_dir", None)) / "made.d"
-    loaded = load(path, made_dir=made if made.is_dir() else None, environ=session.environ)
+    loaded = read(path, made if made.is_dir() else None, builtins(), session.environ)
     if not loaded.settings.deployments:
         raise SimulationRefusedError(f"{path} has no deployments: there is nothing to simulate")
     return loaded

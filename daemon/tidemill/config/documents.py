@@ -17,6 +17,7 @@ from tidemill.errors import Fault
 
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 _STEP = re.compile(r"""\.?(?:([A-Za-z0-9_-]+)|"((?:[^"\\]|\\.)*)"|\[(\d{1,9})\])""")
+_LONG_NUMBER = re.compile(r"(?<![0-9A-Za-z_.])[0-9](?:_?[0-9]){4300}")
 _PLACE = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")
 
 # What tomllib says, and what to do about it.
@@ -89,8 +90,10 @@ def parse(document: Document) -> dict[str, Any] | Fault:
         return Fault(file=document.label, line=0, column=0, key="", problem="brackets nest too deep")
     except Exception as error:
         # tomllib lets other errors through: a number of more than 4,300 digits is a plain ValueError.
-        problem = f"cannot be read: {str(error)[:200]}"
-        return Fault(file=document.label, line=0, column=0, key="", problem=problem, remedy="shorten the number")
+        long = _LONG_NUMBER.search(document.text)
+        if long is not None and "digits" in str(error):
+            return document.fault_at(long.start(), "a number of more than 4300 digits", "shorten it")
+        return Fault(file=document.label, line=0, column=0, key="", problem=f"cannot be read: {str(error)[:200]}")
 
 
 def _syntax_fault(document: Document, message: str) -> Fault:

@@ -106,7 +106,7 @@ DAEMON = keys_of(
     ),
     Key(
         name="ping",
-        kind=notify_kinds.ping(),
+        kind=notify_kinds.ping(notify_kinds.OF_THE_DAEMON),
         example='"https://hc-ping.com/…"',
         help="a dead man's switch elsewhere: told that the daemon is well, or that it is not; a URL, to which /fail "
         "is added, or { success = …, fail = … }; each may be a secret's reference",
@@ -427,7 +427,7 @@ DEPLOYMENT = keys_of(
     ),
     Key(
         name="ping",
-        kind=notify_kinds.ping(),
+        kind=notify_kinds.ping(notify_kinds.OF_A_RUN),
         example='"https://hc-ping.com/…"',
         help="a dead man's switch elsewhere: told of a run's start, success and failure; a URL, to which /start and "
         "/fail are added, or { start = …, success = …, fail = … }; each may be a secret's reference",

@@ -16,7 +16,7 @@ import msgspec
 from tidemill.config.faults import Wrong, did_you_mean, kind_of, show
 from tidemill.core import zones
 from tidemill.core.refusals import ScheduleError
-from tidemill.durations import parse_duration, parse_size
+from tidemill.durations import format_size, parse_duration, parse_size
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # but tab and line end
 NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
@@ -160,7 +160,7 @@ def size(low: int, *, no_limit: bool = False) -> Kind:
         except (ValueError, OverflowError) as error:
             raise Wrong(_with_value(value, str(error))) from None
         if not low <= found <= _INT64[1]:
-            raise Wrong(f"{show(value)} is not at least {low} bytes", write)
+            raise Wrong(f"{show(value)} is {'no size' if found > low else f'less than {format_size(low)}'}", write)
         return found
 
     return Kind("size", write, convert)

@@ -14,15 +14,16 @@ from typing import Any
 from tidemill.config.automations import Known, read_automations
 from tidemill.config.blocks import read_block
 from tidemill.config.deployments import read_deployment
-from tidemill.config.documents import Document, key_path
+from tidemill.config.documents import Document, dotted, key_path
 from tidemill.config.faults import Faults, Wrong
 from tidemill.config.files import Sources, gather
 from tidemill.config.keys import API, CONCURRENCY_LIMIT, DAEMON, LOG, RETENTION, VALUES, Keys
 from tidemill.config.notify import read_channel, settle_channels, take_ping
+from tidemill.config.positions import KeyPath
 from tidemill.config.queues import read_lines
 from tidemill.config.secrets import Secrets
 from tidemill.config.settings import ApiSettings, DaemonSettings, LogSettings, RetentionSettings, Settings
-from tidemill.config.tables import Tables, read_keys
+from tidemill.config.tables import Entry, Tables, read_keys
 from tidemill.config.timezone import machine_zone
 from tidemill.core.schedules import CompiledSchedule
 from tidemill.core.slots import SlotLimit
@@ -74,18 +75,28 @@ class Loaded:
         if found is None:
             return self.documents[0].label, 0, 0
         entry, rest = found
-        path = entry.path + rest
-        places = entry.document.positions.places
-        if entry.path[0] == "deployments" and rest[:1] == ("parameters",) and path not in places:
-            short = entry.path + rest[1:]
-            if len(rest) > 1 and short[:3] in places:
-                path = short
+        path = entry.path + (rest[1:] if _is_short(entry, rest) else rest)
         return (entry.document.label, *entry.document.place(path))
 
     def fault(self, key: str, problem: str, remedy: str = "") -> Fault:
-        """Return a fault of a dotted key that was found after the load: an entrypoint, a built-in's parameter."""
+        """Return a fault of a dotted key that was found after the load: an entrypoint, a built-in's parameter.
+
+        It names the key as the file has it, without ``parameters`` where a parameter stands in the short form.
+        """
         file, line, column = self.locate(key)
+        found = self._tables.entry_of(key_path(key))
+        if found is not None and _is_short(*found):
+            above = dotted(found[0].path)
+            key = above + key[len(above) :].removeprefix(".parameters")
         return Fault(file=file, line=line, column=column, key=key, problem=problem, remedy=remedy)
+
+
+def _is_short(entry: Entry, rest: KeyPath) -> bool:
+    """Say whether what is looked for below ``parameters`` stands beside a deployment's other keys."""
+    if entry.path[0] != "deployments" or rest[:1] != ("parameters",) or len(rest) < 2:
+        return False
+    places = entry.document.positions.places
+    return entry.path + rest not in places and entry.path + rest[1:2] in places
 
 
 class BrokenConfigError(ConfigError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 from collections.abc import Mapping
 from typing import Any
@@ -72,13 +73,20 @@ def _short(name: str, entry: Entry, faults: Faults) -> Channel | None:
             found = Channel(name=name, type=ChannelType.APPRISE, url=apprise_url().convert(text, entry.folder))
             _need_apprise(entry, entry.path, faults)
         else:
-            remedy = f'write "mailto:{text}"' if "@" in text and " " not in text else _SHORT
-            raise Wrong(f"{show(text)} is no notify channel", remedy)
+            raise Wrong(f"{show(text)} is no notify channel", _as_mail(text, entry) or _SHORT)
     except Wrong as wrong:
         faults.add(entry.document, entry.path, wrong.problem, wrong.remedy)
         return None
     _warn_of_plain_secrets(entry, {"url": text}, faults)
     return found
+
+
+def _as_mail(text: str, entry: Entry) -> str:
+    """Return the remedy where ``text`` is a mail address without its scheme, else ""."""
+    with contextlib.suppress(Wrong):
+        if "@" in text and recipients().convert([text], entry.folder):
+            return f'write "mailto:{text}"'
+    return ""
 
 
 def _type(entry: Entry, faults: Faults) -> ChannelType | None:

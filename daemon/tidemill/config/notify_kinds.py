@@ -21,7 +21,8 @@ _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*://\S+", re.IGNORECASE)
 # Tests and what automations say reach whoever is named for them.
 HEARD = tuple(kind.value for kind in NoticeKind if kind not in (NoticeKind.TEST, NoticeKind.AUTOMATION))
 LEAST_PING_INTERVAL = timedelta(seconds=10)
-_PING = ("start", "success", "fail")
+OF_A_RUN = ("start", "success", "fail")
+OF_THE_DAEMON = ("success", "fail")
 
 
 def _recipient(value: Any) -> str:
@@ -176,11 +177,13 @@ def ping_interval() -> Kind:
     return Kind(plain.name, plain.write, convert)
 
 
-def ping() -> Kind:
-    """Build the kind of a ping: one URL, to which /start and /fail are added, or one for each."""
+def ping(tells: tuple[str, ...]) -> Kind:
+    """Build the kind of a ping: one URL, to which a word for each thing it ``tells`` is added, or one for each."""
+    added = " and ".join(f"/{word}" for word in tells if word != "success")
+    each = ", ".join(f'{word} = "…"' for word in tells)
     write = (
-        'write a URL, to which /start and /fail are added: "https://hc-ping.com/…"; '
-        'or each: { start = "…", success = "…", fail = "…" }'
+        f'write a URL, to which {added} {"is" if len(tells) == 2 else "are"} added: "https://hc-ping.com/…"; '
+        f"or each: {{ {each} }}"
     )
     one = url(or_secret=True)
 
@@ -192,8 +195,8 @@ def ping() -> Kind:
             raise Wrong("is empty", write)
         found = {}
         for name, item in table.items():
-            if name not in _PING:
-                raise Wrong(f"{show(name)} is nothing a ping tells", did_you_mean(name, list(_PING)) or write, (name,))
+            if name not in tells:
+                raise Wrong(f"{show(name)} is nothing that it tells", did_you_mean(name, tells) or write, (name,))
             try:
                 found[name] = one.convert(item, base)
             except Wrong as wrong:

@@ -81,17 +81,21 @@ def resolve_secret(ref: SecretRef, environ: Mapping[str, str], credentials_dir: 
             raise SecretError(problem, f"a service has one: {load}")
         return _read(credentials_dir / ref.credential, f'credential "{ref.credential}"', load)
     path = Path(ref.file or "")
-    return _read(path, f"secret file {path}", f"make it readable for the daemon's user alone: chmod 600 {path}")
+    return _read(path, f"secret file {path}")
 
 
-def _read(path: Path, what: str, remedy: str) -> str:
+def _read(path: Path, what: str, remedy: str | None = None) -> str:
+    """Return the text of a file that holds a secret. ``remedy`` is what helps in any case; None: the case tells."""
     try:
+        if not path.exists():
+            raise SecretError(f"{what} is missing", remedy or "write the secret into it, for the daemon's user alone")
         if not path.is_file():
-            raise SecretError(f"{what} {'is no file' if path.exists() else 'is missing'}", remedy)
+            raise SecretError(f"{what} is no file", remedy or "name the file that holds the secret")
         with path.open("rb") as file:
             raw = file.read(MAX_SECRET_BYTES + 1)
     except OSError as error:
-        raise SecretError(f"{what} cannot be read: {error.strerror}", remedy) from None
+        allow = f"make it readable for the daemon's user alone: chmod 600 {path}"
+        raise SecretError(f"{what} cannot be read: {error.strerror}", remedy or allow) from None
     if len(raw) > MAX_SECRET_BYTES:
         raise SecretError(f"{what} is larger than {MAX_SECRET_BYTES} bytes", "is it the right file?")
     try:
@@ -100,7 +104,7 @@ def _read(path: Path, what: str, remedy: str) -> str:
         raise SecretError(f"{what} is not text", "write it as UTF-8") from None
     value = value.removesuffix("\n").removesuffix("\r")
     if not value:
-        raise SecretError(f"{what} is empty", remedy)
+        raise SecretError(f"{what} is empty", remedy or "write the secret into it")
     return value
 
 

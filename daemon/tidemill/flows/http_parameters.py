@@ -11,7 +11,7 @@ import msgspec
 
 from tidemill.core.deployments import SecretRef
 from tidemill.flows.http_hosts import AllowList
-from tidemill.flows.parameters import ByteCount, Seconds, SecretText, read_parameters, shape_findings
+from tidemill.flows.parameters import ByteCount, Seconds, SecretText, read_parameters, shape_findings, sound_part
 from tidemill.sdk.canonical import canonical
 from tidemill.sdk.findings import Finding
 
@@ -93,9 +93,9 @@ def read_http_parameters(parameters: Mapping[str, Any]) -> HttpRequestParameters
 def http_findings(parameters: Mapping[str, Any]) -> list[Finding]:
     """Return every fault of the parameters of one request."""
     found = shape_findings(HttpRequestParameters, "http_request", parameters)
-    if found:
+    wanted, _ = sound_part(HttpRequestParameters, parameters, found)
+    if wanted is None:
         return found
-    wanted = read_http_parameters(parameters)
     found += _url_findings(wanted)
     found += _header_findings(wanted)
     found += _body_findings(wanted)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any, TypeVar
 
@@ -78,10 +78,27 @@ def shape_findings(kind: type[msgspec.Struct], flow: str, parameters: Mapping[st
     return found
 
 
+def sound_part(
+    kind: type[P], parameters: Mapping[str, Any], found: Sequence[Finding]
+) -> tuple[P | None, frozenset[str]]:
+    """Return as values what no finding is about, and the names that one is about: the rest may have faults, too.
+
+    None where a required parameter is missing or unsound.
+    """
+    unsound = frozenset(re.split(r"[.\[]", finding.path)[0] for finding in found)
+    fields = _fields(kind)
+    if any(field.required and (name in unsound or name not in parameters) for name, field in fields.items()):
+        return None, unsound
+    rest = {name: value for name, value in parameters.items() if name in fields and name not in unsound}
+    return read_parameters(kind, rest), unsound
+
+
 def _finding(name: str, text: str) -> Finding:
     place = _PLACE.search(text)
     path = place["path"].replace("[...]", "") if place else ""
     problem = text[: place.start()] if place else text
+    problem = re.sub(r"^Object missing required field (`.*`)$", r"lacks \1", problem)
+    problem = re.sub(r"^Object contains unknown field (`.*`)$", r"\1 is no key of it", problem)
     problem = re.sub(r"`([^`]*)`", lambda quoted: _in_words(quoted[1]), problem)
     return Finding(name + path, problem[:1].lower() + problem[1:])
 

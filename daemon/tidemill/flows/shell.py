@@ -25,7 +25,7 @@ from tidemill.core.deployments import SecretRef
 from tidemill.core.ports import Job
 from tidemill.core.reports import ProcessReport
 from tidemill.flows import process_table
-from tidemill.flows.parameters import SecretText, read_parameters, shape_findings
+from tidemill.flows.parameters import SecretText, read_parameters, shape_findings, sound_part
 from tidemill.flows.process_group import STDERR, ProcessGroup
 from tidemill.sdk.context import RunContext
 from tidemill.sdk.failures import FlowFailed
@@ -39,6 +39,7 @@ TOLD_LINES = 3  # of the output, in the message of a failure
 TOLD_CHARACTERS = 500
 
 _STREAMS = {False: ("stdout", logging.INFO), True: ("stderr", logging.WARNING)}
+_COMMANDS = frozenset({"command", "argv"})
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _UMASK = re.compile(r"(0o)?[0-7]{1,4}")
 
@@ -67,7 +68,13 @@ class ShellFlow:
     def check(self, parameters: Mapping[str, Any]) -> list[Finding]:
         """Return every fault of ``parameters``; nothing is run or resolved."""
         found = shape_findings(ShellParameters, NAME, parameters)
-        return found or _findings(read_parameters(ShellParameters, parameters))
+        wanted, unsound = sound_part(ShellParameters, parameters, found)
+        if wanted is None:
+            return found
+        more = _findings(wanted)
+        if unsound & _COMMANDS:  # whether there is one of them is not to be seen in the rest
+            more = [each for each in more if each.path not in _COMMANDS]
+        return found + more
 
     async def aclose(self) -> None:
         """Nothing is held between runs."""

@@ -11,8 +11,10 @@ from typing import Any
 
 import msgspec
 
-from tidemill.config import Loaded
-from tidemill.config.documents import dotted
+from tidemill.config import BrokenConfigError, Loaded
+from tidemill.config.documents import dotted, key_path
+from tidemill.config.keys import SOURCES
+from tidemill.config.positions import KeyPath
 from tidemill.core.deployments import Deployment, FlowKind, PoolType
 from tidemill.errors import Fault, TidemillError
 from tidemill.flows.builtins import BuiltinFlow
@@ -34,6 +36,25 @@ def builtin_faults(loaded: Loaded, builtins: Mapping[str, BuiltinFlow]) -> list[
             faults += [_fault(loaded, deployment, finding) for finding in findings]
     faults += automation_faults(loaded, builtins)
     return faults
+
+
+def further_faults(error: BrokenConfigError, builtins: Mapping[str, BuiltinFlow]) -> list[Fault]:
+    """Return the faults of built-in flows' parameters beside those of a text that has faults itself.
+
+    What the text's own faults are about already is not told a second time.
+    """
+    told = [_subject(fault) for fault in error.faults]
+    found = [(_subject(fault), fault) for fault in builtin_faults(error.rest, builtins)]
+    return [fault for at, fault in found if not any(at[: len(each)] == each[: len(at)] for each in told)]
+
+
+def _subject(fault: Fault) -> KeyPath:
+    """Return what a fault is about: its key, and of a deployment's keys that say what runs, all of them."""
+    path = key_path(fault.key)
+    at = 3 if path[2:3] == ("parameters",) and path[3:] else 2
+    if path[:1] != ("deployments",) or len(path) <= at:
+        return path
+    return path[:2] + (("flow",) if path[at] in SOURCES else path[at:])
 
 
 class Fitness(msgspec.Struct, frozen=True, kw_only=True):

@@ -9,7 +9,7 @@ from typing import Any
 from tidemill.config import BrokenConfigError, Loaded, load
 from tidemill.errors import ConfigError
 from tidemill.flows.builtins import BuiltinFlow
-from tidemill.services.fitness import Fitness, builtin_faults
+from tidemill.services.fitness import Fitness, builtin_faults, further_faults
 from tidemill.services.house import House
 from tidemill.services.making import Made
 from tidemill.services.reloader import Reloader, in_thread
@@ -20,7 +20,7 @@ def read(path: Path, made_dir: Path | None, builtins: Mapping[str, BuiltinFlow],
     try:
         loaded = load(path, made_dir=made_dir, environ=environ)
     except BrokenConfigError as error:
-        raise ConfigError([*error.faults, *builtin_faults(error.rest, builtins)]) from error
+        raise ConfigError([*error.faults, *further_faults(error, builtins)]) from error
     if found := builtin_faults(loaded, builtins):
         raise ConfigError(found)
     return loaded
