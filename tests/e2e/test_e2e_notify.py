@@ -27,11 +27,14 @@ class Receiver:
         self.messages: list[dict[str, Any]] = []
         self.pings: list[str] = []
         self.works = True
+        self.together: threading.Barrier | None = None  # so many are answered when all are there
         receiver = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["content-length"]))
+                if receiver.together is not None:
+                    receiver.together.wait(20)
                 if receiver.works and self.headers.get("authorization") == f"Bearer {HOOK_TOKEN}":
                     receiver.messages.append(json.loads(body))
                     self.send_response(204)
@@ -168,6 +171,22 @@ def test_the_command_tests_a_channel_with_and_without_a_daemon(make: Make, recei
     code, out, err = daemon.command("notify", "test", "default", "--config", str(daemon.file))
     assert (code, len(receiver.messages)) == (0, before + 1)
     assert "sent from here" in err
+
+
+def test_all_channels_are_tested_at_once_and_told_in_their_order(make: Make, receiver: Receiver) -> None:
+    """One that hangs costs its own time alone: here nobody is answered before everybody has asked."""
+    daemon = make("", environ=ENV)
+    names = ["default", "first", "second"]
+    head = 'headers = { Authorization = { env = "HOOK_HEADER" } }\n'
+    told = "".join(f'[notify.{name}]\nurl = "http://127.0.0.1:{receiver.port}/hook"\n{head}' for name in names)
+    daemon.configure(told)
+    receiver.together = threading.Barrier(len(names))
+    daemon.start()
+    for where in ((), ("--config", str(daemon.file))):
+        code, out, err = daemon.command("notify", "test", *where)
+        assert code == 0, err
+        assert [line.split()[0] for line in out.splitlines()] == names
+    daemon.stop()
 
 
 def test_check_warns_while_nobody_is_told(make: Make) -> None:

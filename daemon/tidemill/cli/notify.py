@@ -73,7 +73,7 @@ def _row(session: Session, each: dict[str, Any]) -> tuple[Any, ...]:
 
 
 def test_them(session: Session) -> int:
-    """Send a test message by one channel, or by each."""
+    """Send a test message by one channel, or by all at once; tell what became of each, in their order."""
     wanted: str | None = session.args.channel
     if session.args.config is None and (tried := _by_daemon(session, wanted)) is not None:
         return _report(session, tried)
@@ -91,15 +91,22 @@ def _by_daemon(session: Session, wanted: str | None) -> list[dict[str, Any]] | N
     names = [wanted] if wanted is not None else [each["name"] for each in notify["channels"]]
     if not names:
         raise NotFoundError(NOBODY)
-    tried = []
-    for name in names:
-        try:
-            tried.append({"channel": name, "error": None, **session.post(f"/notify/{segment(name)}/test", {})})
-        except NotFoundError:
-            raise
-        except TidemillError as error:
-            tried.append({"channel": name, "subject": None, "error": str(error)})
-    return tried
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(len(names)) as threads:  # a channel that hangs keeps nobody but itself waiting
+        return list(threads.map(lambda name: _tried(session, name), names))
+
+
+def _tried(session: Session, name: str) -> dict[str, Any]:
+    link = session.another_link()
+    try:
+        return {"channel": name, "error": None, **link.ask("POST", f"/notify/{segment(name)}/test", {})}
+    except NotFoundError:
+        raise
+    except TidemillError as error:
+        return {"channel": name, "subject": None, "error": str(error)}
+    finally:
+        link.close()
 
 
 def _from_here(session: Session, wanted: str | None) -> list[dict[str, Any]]:
@@ -150,24 +157,25 @@ def _send(session: Session, channels: list[Channel], timezone: str) -> list[dict
         carriers = Carriers(
             reveal=reveal,
             redact=redactor.value,
-            threads=PoolThreads(1),
+            threads=PoolThreads(len(channels)),
             clock=SystemClock(),
             host=host,
             environ=session.environ,
         )
-        tried: list[dict[str, Any]] = []
-        for channel in channels:
+
+        async def try_one(channel: Channel) -> dict[str, Any]:
             place = Place(host=host, zone=zone(timezone), now=session.now())
             message = test_message(channel, place, Ids().new(place.now), instance=None, redact=redactor.value)
             try:
                 await carriers.carry(channel, message)
-                tried.append({"channel": channel.name, "subject": message.subject, "error": None})
             except UndeliveredError as error:
-                tried.append(
-                    {"channel": channel.name, "subject": None, "error": f"notify channel {channel.name}: {error}"}
-                )
-        await carriers.aclose()
-        return tried
+                return {"channel": channel.name, "subject": None, "error": f"notify channel {channel.name}: {error}"}
+            return {"channel": channel.name, "subject": message.subject, "error": None}
+
+        try:
+            return await asyncio.gather(*map(try_one, channels))
+        finally:
+            await carriers.aclose()
 
     return asyncio.run(send())
 
