@@ -14,8 +14,8 @@ from tidemill.cli.main import COMMANDS, main
 
 COMPLETE = """
 source "$1"; shift
-tidemill() { echo "names-of-$3"; }   # what the script asks: tidemill completion --names KIND
-COMP_WORDS=("$@"); COMP_CWORD=$(( $# - 1 ))
+tidemill() { echo "names-of-$3"; [ "$4 $5" = "--line ${COMP_LINE}" ] && echo told-the-line; }
+COMP_WORDS=("$@"); COMP_CWORD=$(( $# - 1 )); COMP_LINE="$*"
 _shtab_tidemill tidemill "${COMP_WORDS[COMP_CWORD]}" "${COMP_WORDS[COMP_CWORD-1]}"
 printf '%s\\n' "${COMPREPLY[@]}"
 """
@@ -42,7 +42,7 @@ def completed(path: Path, *words: str) -> set[str]:
         (("tidemill", "dep"), {"deployment"}),
         (("tidemill", "db", ""), {"backup", "restore", "check", "prune"}),
         (("tidemill", "db", "prune", "--dr"), {"--dry-run"}),
-        (("tidemill", "deployment", "run", ""), {"names-of-deployment"}),
+        (("tidemill", "deployment", "run", ""), {"names-of-deployment", "told-the-line"}),
         (("tidemill", "flow-run", "inspect", ""), {"names-of-flow-run"}),
         (("tidemill", "work-queue", "pause", ""), {"names-of-work-queue"}),
         (("tidemill", "artifact", "get", ""), {"names-of-artifact"}),
@@ -67,7 +67,8 @@ def test_a_script_for_each_shell_names_every_command_and_asks_for_names(
     assert main(["completion", shell]) == 0
     out = capsys.readouterr().out
     assert all(command in out for command in COMMANDS)
-    assert "tidemill completion --names deployment 2>/dev/null" in out
+    line = {"bash": ' --line "$COMP_LINE"', "zsh": "", "fish": " --line (commandline | string collect)"}[shell]
+    assert f"tidemill completion --names deployment{line} 2>/dev/null" in out
 
 
 def test_names_come_from_the_daemon(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -83,6 +84,28 @@ def test_names_come_from_the_daemon(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert found["artifact"] == ["report"]
     assert found["work-queue"] == ["default", "energy_usage"]
     assert "database" in found["concurrency-limit"]
+
+
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        ("tidemill --state-dir {} deployment run ", True),
+        ("tidemill deployment run --state-dir={} --watch bor", True),
+        ("tidemill --state-dir /nowhere deployment run --state-dir '{}' ", True),  # the last one counts
+        ("tidemill --state-dir $HERE deployment run 'bor", True),  # as the shell would read it; a quote is still open
+        ("tidemill --state-dir ~ deployment run ", False),
+        ("tidemill deployment run --state-dir", False),
+        ("tidemill --api http://127.0.0.1:1 --state-dir {} deployment run ", False),
+        ("$(touch pwned) `touch pwned`", False),
+    ],
+)
+def test_names_are_those_of_the_daemon_that_the_line_names(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], line: str, found: bool
+) -> None:
+    with live(tmp_path):
+        environ = {"HOME": "/nowhere", "HERE": str(tmp_path)}
+        assert main(["completion", "--names", "deployment", "--line", line.format(tmp_path)], environ=environ) == 0
+        assert ("bored-daily" in capsys.readouterr().out.split()) is found
 
 
 @pytest.mark.parametrize(

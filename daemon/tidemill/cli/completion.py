@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import re
+import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from string import Template
 from typing import Any
 
 from tidemill.cli.session import Session
@@ -18,7 +21,8 @@ where the shells look for it:
   zsh   tidemill completion zsh > ~/.zfunc/_tidemill     (and fpath+=~/.zfunc before compinit)
   fish  tidemill completion fish > ~/.config/fish/completions/tidemill.fish
 
-Names of deployments, runs and the like come from the daemon, or its database while it is down.
+Names of deployments, runs and the like come from the daemon, or its database while it is down: the one that --state-dir
+or --api names on the line that is completed (bash, fish), else the one that is found.
 """
 NEWEST = 50  # runs whose names are completed
 # What a shell takes as it stands. Bash expands the words that it is given to choose from: a run that somebody named
@@ -60,12 +64,14 @@ def add(commands: Any, name: str, line: str, common: argparse.ArgumentParser) ->
         metavar="KIND",
         help=f"print names instead, as the shell asks: of a {', '.join(KINDS)}",
     )
+    parser.add_argument("--line", metavar="TEXT", help="the line that is completed: its --state-dir or --api counts")
     parser.set_defaults(run=show)
 
 
 def show(session: Session) -> None:
     """Print the script for a shell, or names for one."""
     if session.args.names is not None:
+        _go_by(session, session.args.line or "")
         for each in _names(session, session.args.names):
             print(each)
     else:
@@ -83,9 +89,35 @@ def script(shell: str) -> str:
         if action.type is Path:
             action.complete = shtab.DIRECTORY if action.metavar == "DIR" else shtab.FILE
         elif (kind := _kind(words, action)) is not None:
-            action.complete = shtab.cmd(f"tidemill completion --names {kind} 2>/dev/null")
+            action.complete = _asking(kind)
     text: str = shtab.complete(parser, shell)
     return text.rstrip("\n") + "\n"
+
+
+def _asking(kind: str) -> dict[str, Any]:
+    """Return how each shell asks for names, telling the line where it has it: that may say which daemon is meant."""
+    import shtab
+
+    def complete(line: str) -> dict[str, Any]:
+        return dict(shtab.cmd(f"tidemill completion --names {kind}{line} 2>/dev/null"))
+
+    bash, fish = complete(' --line "$COMP_LINE"'), complete(" --line (commandline | string collect)")
+    return complete("") | {"bash": bash["bash"], "preamble": bash["preamble"], "fish": fish["fish"]}
+
+
+def _go_by(session: Session, line: str) -> None:
+    """Ask the daemon that the line names, which is read and never carried out."""
+    try:
+        words = shlex.split(line)
+    except ValueError:  # a quote that is still open
+        words = line.split()
+    for word, following in itertools.pairwise([*words, ""]):
+        option, _, value = word.partition("=")
+        value = Template(value or following).safe_substitute(session.environ)
+        if option == "--state-dir" and value:
+            session.args.state_dir = Path(value).expanduser()
+        elif option == "--api" and value:
+            session.args.api = value
 
 
 def _arguments(parser: argparse.ArgumentParser, words: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
