@@ -230,6 +230,12 @@ def test_bytes_are_refused_as_by_any_text_stream(new_run: NewRun) -> None:
         inside(new_run("a"), lambda: sys.stdout.write(b"x"))
 
 
+def test_a_record_that_ends_in_a_newline_is_no_line_more(new_run: NewRun) -> None:
+    """Those of Python's warnings do, where logging captures them."""
+    run = inside(new_run("a"), lambda: logging.getLogger("py.warnings").warning("%s", "old\n  warn()\n"))
+    assert run.recorder.messages == ["old\n  warn()"]
+
+
 def test_a_python_warning_reaches_its_run(new_run: NewRun) -> None:
     def flow() -> None:
         with warnings.catch_warnings():

@@ -45,6 +45,23 @@ def test_a_function_of_a_file_is_loaded(flows: Path) -> None:
     assert load(ref("reports.py:daily"), flows)() == "made"
 
 
+def test_only_what_a_deployment_may_run_is_proposed(flows: Path) -> None:
+    text = """
+from dataclasses import dataclass
+from tidemill import flow, task
+from tidemill.artifacts import create_json_artifact
+class Order: ...
+@task
+def fetch(): ...
+@flow
+def daily(): ...
+def plain(): ...
+"""
+    write(flows, "orders.py", text)
+    with pytest.raises(EntrypointError, match=r"there are: daily, dataclass, plain$"):
+        load(ref("orders.py:zzz"), flows)
+
+
 def test_a_task_is_no_flow(flows: Path) -> None:
     """A deployment of one would run it without a flow run's ways: it is said before anything runs."""
     text = "from tidemill import flow, task\n@task\ndef fetch(): pass\n@flow\ndef fetch_all(): fetch()\n"

@@ -115,3 +115,19 @@ def test_an_error_that_comes_from_itself_is_told() -> None:
     told = traceback_text(error)
     assert told is not None
     assert told.endswith("ValueError: round")
+
+
+def test_the_daemons_own_frames_are_left_out_as_the_engines_are() -> None:
+    """An inline run's reports are refused by the daemon's own code, in the run's own thread."""
+    daemon: dict[str, Any] = {"__name__": "tidemill.services.recorder"}
+    exec("def report(): raise ValueError('too large')", daemon)
+
+    @flow
+    def main() -> None:
+        daemon["report"]()
+
+    with tidemill_test_harness() as harness:
+        main(return_state=True)  # type: ignore[call-overload]
+    logged = harness.run.logs[-1].message
+    assert "in main" in logged
+    assert "in report" not in logged

@@ -101,10 +101,9 @@ def load(ref: FlowRef, flows_dir: Path, *, namespace: str | None = None) -> Call
             f"{_hint(name, _functions(module))}"
         )
     if isinstance(function, TaskDefinition):
-        flows = [each for each in _functions(module) if not isinstance(getattr(module, each), TaskDefinition)]
         raise EntrypointError(
             f'"{ref.entrypoint}": "{name}" is a task, and a deployment runs a flow; write one that calls it'
-            f"{_hint(name, flows)}"
+            f"{_hint(name, _functions(module))}"
         )
     if is_generator(function):
         raise EntrypointError(f'"{ref.entrypoint}": "{name}" is a generator; a flow is a function or an async function')
@@ -220,7 +219,14 @@ def import_failure(error: BaseException) -> str:
 
 
 def _functions(module: ModuleType) -> list[str]:
-    return [name for name, value in vars(module).items() if callable(value) and not name.startswith("_")]
+    """Return the names that a deployment may run: no classes, no tasks, and nothing of tidemill's own."""
+    return [name for name, value in vars(module).items() if not name.startswith("_") and _may_be_run(value)]
+
+
+def _may_be_run(value: Any) -> bool:
+    if not callable(value) or isinstance(value, type | TaskDefinition):
+        return False
+    return not str(getattr(value, "__module__", "")).startswith("tidemill.")
 
 
 def _hint(name: str, known: list[str]) -> str:

@@ -69,7 +69,7 @@ class RunLogHandler(logging.Handler):
         if context is None or not belongs_to_run(record):
             return
         try:
-            context.log(self.format(record), record.levelno, record.name)
+            context.log(self.format(record).rstrip("\n"), record.levelno, record.name)  # a warning's ends in one
         except Exception:
             self.handleError(record)
 

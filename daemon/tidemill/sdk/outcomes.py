@@ -21,7 +21,7 @@ MAX_REPR = 200
 
 _COMPLETED = Outcome(type=StateType.COMPLETED, name="Completed")
 # Frames of these are the engine's, and tell a user nothing.
-_ENGINE = ("tidemill.sdk.", "tidemill.runners.", "concurrent.futures.", "asyncio.", "anyio.")
+_ENGINE = ("tidemill.sdk.", "tidemill.runners.", "tidemill.services.", "concurrent.futures.", "asyncio.", "anyio.")
 
 
 def completed(result: Any) -> Outcome:
@@ -83,13 +83,27 @@ def kept(result: Any) -> Any:
         result = result.data
     elif is_state_iterable(result):
         result = [each.data for each in result]
-    try:
-        return msgspec.json.decode(canonical(result, limit=MAX_RESULT_BYTES))
-    except (ValueError, msgspec.DecodeError):
-        declared = _declared(result)
-        if declared is not None:
-            return declared
-        return {"type": f"{type(result).__module__}.{type(result).__qualname__}", "repr": _repr(result)}
+    if not _surely_too_large(result):
+        try:
+            return msgspec.json.decode(canonical(result, limit=MAX_RESULT_BYTES))
+        except (ValueError, msgspec.DecodeError):
+            declared = _declared(result)
+            if declared is not None:
+                return declared
+    return {"type": f"{type(result).__module__}.{type(result).__qualname__}", "repr": _repr(result)}
+
+
+def _surely_too_large(result: Any) -> bool:
+    """Say whether plain data is too large to be kept, without making its JSON: in C, that would hold everybody up."""
+    left, waiting = MAX_RESULT_BYTES, [result]
+    while waiting and left >= 0:
+        each = waiting.pop()
+        left -= len(each) + 1 if isinstance(each, str | list | tuple | dict) else 1  # each takes a byte at least
+        if left >= 0 and isinstance(each, list | tuple):
+            waiting.extend(each)
+        elif left >= 0 and isinstance(each, dict):
+            waiting.extend(each.values())
+    return left < 0
 
 
 def _declared(result: Any) -> Any:
