@@ -149,13 +149,16 @@ def inline(grace: float, threads: int, flows_dir: Path = CASES) -> Runner:
     )
 
 
-def process(grace: float, threads: int = 0, flows_dir: Path = CASES, **pool: Any) -> ProcessRunner:
+def process(
+    grace: float, threads: int = 0, flows_dir: Path = CASES, import_timeout: timedelta | None = None, **pool: Any
+) -> ProcessRunner:
     return ProcessRunner(
         pool=WorkPool(name="process", type="process", **pool),
         flows_dir=flows_dir,
         clock=SystemClock(),
         grace=timedelta(seconds=grace),
         environ={"PATH": "/usr/bin:/bin"},
+        import_timeout=import_timeout,
     )
 
 
@@ -238,6 +241,20 @@ async def house(runner: Runner) -> House:
 @pytest_asyncio.fixture(loop_scope="module")
 async def apart(process_runner: ProcessRunner) -> House:
     return House(process_runner)
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def apart_with() -> AsyncIterator[Callable[..., House]]:
+    """``apart_with(grace=…, …)``: a process runner of the test's own."""
+    made: list[ProcessRunner] = []
+
+    def make(**settings: Any) -> House:
+        made.append(process(**settings))
+        return House(made[-1])
+
+    yield make
+    for each in made:
+        await each.aclose()
 
 
 @pytest_asyncio.fixture(loop_scope="module")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -130,7 +132,7 @@ async def test_what_is_not_the_protocol_ends_the_process(apart: House, packet: s
 
 async def test_a_child_of_another_version_is_refused(apart: House) -> None:
     outcome = await apart.run("hostile.py:talks_of_another_version")
-    assert outcome.message == "its process said what is not the pipe protocol: version 99 of it, not 1"
+    assert outcome.message == "its process said what is not the pipe protocol: version 99 of it, not 2"
 
 
 # Surroundings
@@ -254,6 +256,52 @@ async def test_the_timeout_of_a_sync_flow_interrupts_even_a_sleep(apart: House) 
     outcome = await apart.run("engine.py:sync_out_of_time")
     assert (outcome.type, outcome.name) == (FAILED, "TimedOut")
     assert outcome.message == "did not end within its timeout, 300ms"
+
+
+HANGS = """
+import signal, threading
+{first}
+while True:
+    threading.Event().wait(1)
+def work():
+    pass
+"""
+DEAF = "for each in (signal.SIGINT, signal.SIGTERM): signal.signal(each, signal.SIG_IGN)"
+
+
+@pytest.mark.parametrize("first", ["", DEAF], ids=["hears", "deaf"])
+async def test_code_that_hangs_while_it_is_imported_is_ended_and_says_so(
+    tmp_path: Path, apart_with: Callable[..., House], first: str
+) -> None:
+    (tmp_path / "hangs.py").write_text(HANGS.format(first=first))
+    house = apart_with(grace=0.4, flows_dir=tmp_path, import_timeout=timedelta(seconds=1))
+    outcome = await house.run("hangs.py:work")
+    assert (outcome.type, outcome.name, outcome.abandoned) == (FAILED, "TimedOut", False)
+    assert outcome.message == (
+        'importing "hangs.py:work" did not end within 1s ([daemon] import_timeout); '
+        "move what waits at import into the flow, or allow more"
+    )
+    assert not is_alive(process_of(house))
+
+
+async def test_code_that_is_imported_has_the_time_of_its_deployment(
+    apart_with: Callable[..., House], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop, timers = asyncio.get_running_loop(), []
+    call_later = loop.call_later
+
+    def noted(delay: float, call: Any, *arguments: Any, **more: Any) -> asyncio.TimerHandle:
+        timer = call_later(delay, call, *arguments, **more)
+        timers.extend([timer] if arguments == ("import",) else [])
+        return timer
+
+    monkeypatch.setattr(loop, "call_later", noted)
+    house = apart_with(grace=60, import_timeout=timedelta(hours=1))
+    running = house.start("endings.py:waits")
+    await house.recorder.said("started")
+    assert [timer.cancelled() for timer in timers] == [True]
+    house.cancellation.request("enough")
+    assert (await running).message == "enough"
 
 
 # What it takes to end what does not want to: told, terminated, killed.

@@ -76,7 +76,7 @@ DAEMON = keys_of(
         kind=kinds.duration(),
         default='"20s"',
         unit="duration",
-        help="how long importing the flows' code may take when it is tried out",
+        help="how long importing a flow's code may take: when it is tried out, and in a run's own process",
     ),
     Key(
         name="catch_up",

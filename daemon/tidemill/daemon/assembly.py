@@ -217,6 +217,7 @@ class Assembly:
                 clock=self._clock,
                 grace=settings.daemon.grace_period / 2,
                 environ=self._environ,
+                import_timeout=settings.daemon.import_timeout,
                 lines_per_second=settings.log.max_lines_per_second,
                 cgroups=self._cgroups,
             )

@@ -30,7 +30,7 @@ from tidemill.runners import containment, limits, protocol
 from tidemill.runners.channel import Channel
 from tidemill.runners.outcomes import completed, failed, told_traceback
 from tidemill.runners.pipe_recorder import PipeRecorder
-from tidemill.runners.protocol import Cancel, Done, Hello, Limit, Start
+from tidemill.runners.protocol import Cancel, Done, Hello, Limit, Loaded, Start
 from tidemill.sdk import capture
 from tidemill.sdk.context import FLOW, RunContext, current
 from tidemill.sdk.driver import drive
@@ -127,6 +127,7 @@ class _Attempt:
         if job.flow.kind is FlowKind.BUILTIN:
             return self._in_loop(self._builtin)
         flow = as_flow(load(job.flow, Path(self._start.flows_dir)))
+        self._channel.say(Loaded())
         if job.timeout is None and flow.timeout_seconds is not None:
             self._channel.say(Limit(timeout=timedelta(seconds=flow.timeout_seconds)))
         context.timeout_is_kept = True

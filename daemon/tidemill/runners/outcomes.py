@@ -10,7 +10,16 @@ from tidemill.durations import format_duration
 from tidemill.sdk.outcomes import MAX_RESULT_BYTES, completed, failed, told_traceback
 from tidemill.sdk.states import MAX_MESSAGE
 
-__all__ = ["MAX_MESSAGE", "MAX_RESULT_BYTES", "completed", "failed", "stopped", "timed_out", "told_traceback"]
+__all__ = [
+    "MAX_MESSAGE",
+    "MAX_RESULT_BYTES",
+    "completed",
+    "failed",
+    "not_imported",
+    "stopped",
+    "timed_out",
+    "told_traceback",
+]
 
 
 def timed_out(timeout: timedelta, *, abandoned: bool) -> Outcome:
@@ -20,6 +29,18 @@ def timed_out(timeout: timedelta, *, abandoned: bool) -> Outcome:
         type=StateType.FAILED,
         name="TimedOut",
         message=f"did not end within its timeout, {format_duration(timeout)}{still}",
+        abandoned=abandoned,
+    )
+
+
+def not_imported(entrypoint: str, timeout: timedelta, *, abandoned: bool) -> Outcome:
+    """Return the outcome of a run whose code was never there to begin with."""
+    still = "; its code was told to end and still runs" if abandoned else ""
+    after = f"did not end within {format_duration(timeout)} ([daemon] import_timeout)"
+    return Outcome(
+        type=StateType.FAILED,
+        name="TimedOut",
+        message=f'importing "{entrypoint}" {after}; move what waits at import into the flow, or allow more{still}',
         abandoned=abandoned,
     )
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-from collections import deque
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -28,9 +27,22 @@ from tidemill.flows import process_table
 from tidemill.runners import exits, limits, protocol
 from tidemill.runners.cgroups import Cgroups
 from tidemill.runners.nursery import Child, Ended, InterpreterError, NoChildError, Nursery
-from tidemill.runners.outcomes import stopped, timed_out
+from tidemill.runners.outcomes import not_imported, stopped, timed_out
 from tidemill.runners.output import Output
-from tidemill.runners.protocol import Ask, Cancel, Done, Flush, Flushed, Hello, Limit, Packets, ProtocolError, Start
+from tidemill.runners.protocol import (
+    Ask,
+    Cancel,
+    Done,
+    Flush,
+    Flushed,
+    Hello,
+    Limit,
+    Loaded,
+    Packets,
+    ProtocolError,
+    Start,
+)  # fmt: skip
+from tidemill.runners.sender import Sender
 from tidemill.sdk import interpreters
 from tidemill.sdk.context import FLOW
 
@@ -56,6 +68,7 @@ class ProcessRunner:
         clock: Clock,
         grace: timedelta,
         environ: Mapping[str, str],
+        import_timeout: timedelta | None = None,
         lines_per_second: float = 1000,
         cgroups: Cgroups | None = None,
         patience: timedelta = PATIENCE,
@@ -65,6 +78,7 @@ class ProcessRunner:
         self.flows_dir = flows_dir.absolute()
         self.clock = clock
         self.grace_s = (pool.grace if pool.grace is not None else grace).total_seconds()
+        self.import_timeout = import_timeout
         self.lines_per_second = lines_per_second
         self.cgroups = cgroups
         self._environ = environ
@@ -148,15 +162,16 @@ class _Attempt:
         self._child = child
         self._loop = asyncio.get_running_loop()
         self._packets = Packets()
-        self._why: str | None = None  # "timeout" or "cancel", once it was told to end
+        self._why: str | None = None  # "timeout", "import" or "cancel", once it was told to end
         self._fault: str | None = None  # what it did to the protocol
         self._done: Outcome | None = None
         self._timeout: timedelta | None = None
         self._hung: asyncio.Future[None] = self._loop.create_future()  # SIGKILL did not end it
         self._eof: asyncio.Future[None] = self._loop.create_future()
         self._timers: list[asyncio.TimerHandle] = []
+        self._importing: asyncio.TimerHandle | None = None  # when its flow's code has to be imported
         self._asked: set[asyncio.Task[None]] = set()
-        self._unsent: deque[bytes] = deque()
+        self._sender = Sender(self._loop, child.pipe)
         self._reading = False
 
     async def carry(self) -> Outcome:
@@ -176,7 +191,7 @@ class _Attempt:
         err = self._output(child.err, STDERR, logging.WARNING)
         child.out = child.err = -1
         self._read_on()
-        self._say(
+        self._sender.say(
             Start(
                 job=job,
                 flows_dir=str(self._runner.flows_dir),
@@ -186,6 +201,8 @@ class _Attempt:
         )
         if job.timeout is not None:
             self._limit(job.timeout)
+        if self._runner.import_timeout is not None and job.flow.kind is not FlowKind.BUILTIN:
+            self._importing = self._after(self._runner.import_timeout.total_seconds(), self._tell, "import")
         self._cancellation.on_request(self._hear)
         try:
             either: set[asyncio.Future[Any]] = {child.ended, self._hung}
@@ -206,7 +223,7 @@ class _Attempt:
             self._read_no_more()
             out.close()
             err.close()
-            self._loop.remove_writer(child.pipe)
+            self._sender.close()
             child.close()
         return self._outcome()
 
@@ -268,6 +285,9 @@ class _Attempt:
             task.add_done_callback(self._answered)
             if len(self._asked) >= _MOST_ASKED:
                 self._read_no_more()
+        elif isinstance(said, Loaded):
+            if self._importing is not None:
+                self._importing.cancel()
         elif isinstance(said, Limit):
             if self._timeout is None:
                 self._limit(said.timeout)
@@ -305,36 +325,19 @@ class _Attempt:
             answer = protocol.answer_error(asked.id, error)
         except Exception as error:
             answer = protocol.answer_error(asked.id, StoreUnavailableError(f"{type(error).__name__}: {error}"))
-        self._say(answer)
+        self._sender.say(answer)
 
     def _answered(self, task: asyncio.Task[None]) -> None:
         self._asked.discard(task)
         if len(self._asked) < _MOST_ASKED and self._fault is None and not self._child.ended.done():
             self._read_on()
 
-    def _say(self, message: Any) -> None:
-        if self._child.pipe.fileno() < 0:
-            return
-        self._unsent.extend(protocol.packets(message))
-        self._send()
-
-    def _send(self) -> None:
-        pipe = self._child.pipe
-        try:
-            while self._unsent:
-                pipe.send(self._unsent[0])
-                self._unsent.popleft()
-        except BlockingIOError:
-            self._loop.add_writer(pipe, self._send)
-            return
-        except OSError:
-            self._unsent.clear()  # nobody listens any more
-        self._loop.remove_writer(pipe)
-
     # --- what ends it -----------------------------------------------------------------------------------------------
 
-    def _after(self, seconds: float, call: Any, *arguments: Any) -> None:
-        self._timers.append(self._loop.call_later(seconds, call, *arguments))
+    def _after(self, seconds: float, call: Any, *arguments: Any) -> asyncio.TimerHandle:
+        timer = self._loop.call_later(seconds, call, *arguments)
+        self._timers.append(timer)
+        return timer
 
     def _limit(self, timeout: timedelta) -> None:
         self._timeout = timeout
@@ -350,7 +353,8 @@ class _Attempt:
         self._why = why
         reason = self._cancellation.reason or "out of time"
         crashed = why == "cancel" and self._cancellation.crashed
-        self._say(Cancel(why="crash" if crashed else why, reason=reason))
+        told = "crash" if crashed else "timeout" if why == "import" else why
+        self._sender.say(Cancel(why=told, reason=reason))
         self._child.signal(signal.SIGINT)
         grace_s = self._runner.grace_s
         self._after(grace_s * TERM_AT, self._terminate)
@@ -384,6 +388,9 @@ class _Attempt:
         if self._why == "timeout":
             assert self._timeout is not None
             return timed_out(self._timeout, abandoned=abandoned)
+        if self._why == "import":
+            assert self._runner.import_timeout is not None
+            return not_imported(self._job.flow.entrypoint, self._runner.import_timeout, abandoned=abandoned)
         if self._why == "cancel":
             return stopped(self._cancellation, abandoned=abandoned)
         ended = self._child.ended.result() if not abandoned else Ended(status=None, why="it cannot be killed")

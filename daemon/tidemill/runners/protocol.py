@@ -24,7 +24,7 @@ from tidemill.core.ports import Job, Outcome
 from tidemill.core.reports import Question, Report
 from tidemill.errors import TidemillError
 
-VERSION = 1
+VERSION = 2
 PACKET = 64 * 1024  # bytes, at most; what any socket takes at once
 MAX_MESSAGE = 16 * 1024 * 1024
 _LENGTH, _NUMBER = 4, 8  # bytes
@@ -62,6 +62,10 @@ class Ask(_Said, frozen=True, tag="ask"):
 
     id: int
     question: Question
+
+
+class Loaded(_Said, frozen=True, tag="loaded"):
+    """The flow's code is imported, and begins."""
 
 
 class Limit(_Said, frozen=True, tag="limit"):
@@ -108,7 +112,7 @@ class Cancel(_Said, frozen=True, tag="cancel"):
     reason: str
 
 
-FromChild = Report | Hello | Flush | Ask | Limit | Done
+FromChild = Report | Hello | Flush | Ask | Loaded | Limit | Done
 ToChild = Start | Answer | Flushed | Cancel
 
 _ENCODER = msgspec.json.Encoder()
