@@ -631,6 +631,61 @@ def changed(house: House, world: World, config: str) -> None:
     house.catalogue.replace(loaded.settings, loaded.compiled)
 
 
+PAGER, CHAT = '[notify.pager]\nto = "pager@example.org"\n', '[notify.chat]\nto = "chat@example.org"\n'
+
+
+def test_what_the_default_channel_was_told_it_does_not_inherit(tmp_path: Path) -> None:
+    """Neither at a reload nor at the start of another daemon."""
+
+    async def main(world: World) -> None:
+        heard = people(world)
+        heard.broken["pager"] = heard.broken["chat"] = "Connection refused"
+        both = jobs(1, more='notify = ["default", "pager", "chat"]\n')
+        async with world.daemon(NOTIFY + PAGER + CHAT + both, takes(seconds(1), FAILED)) as house:
+            await world.until(NOON + HOUR + minutes(1))
+            changed(house, world, NOTIFY + CHAT + jobs(1))
+            await world.wait(minutes(1))
+        async with world.daemon(NOTIFY + jobs(1), takes(seconds(1), DONE)):
+            await world.wait(minutes(5))
+        assert heard.subjects() == ["job-0 failed: no luck"]
+
+    play(tmp_path, main)
+
+
+def test_what_two_channels_leave_behind_the_default_one_inherits_once(tmp_path: Path) -> None:
+    async def main(world: World) -> None:
+        heard = people(world)
+        heard.broken["pager"] = heard.broken["chat"] = "Connection refused"
+        config = NOTIFY + PAGER + CHAT + jobs(1, more='notify = ["pager", "chat"]\n')
+        async with world.daemon(config, takes(seconds(1), FAILED)) as house:
+            await world.until(NOON + HOUR + minutes(1))
+            for left in (CHAT, ""):
+                changed(house, world, NOTIFY + left + jobs(1))
+                await world.wait(minutes(1))
+        assert heard.subjects() == ["job-0 failed: no luck"]
+
+    play(tmp_path, main)
+
+
+def test_of_one_key_the_default_channel_is_told_the_last_word_whoever_had_it(tmp_path: Path) -> None:
+    async def main(world: World) -> None:
+        heard = people(world)
+        heard.broken["pager"] = heard.broken["default"] = "Connection refused"
+        async with world.daemon(NOTIFY + PAGER) as house:
+            house.notices.tell(automated(key="a", lines=("first",)), channel="pager")
+            await world.wait(minutes(1))
+            house.notices.tell(automated(key="a", lines=("second",)))
+            await world.wait(minutes(1))
+            del heard.broken["default"]
+            changed(house, world, NOTIFY)
+            await world.wait(minutes(1))
+        ((_, _, message),) = heard.told
+        assert "second" in message.text
+        assert "first" not in message.text
+
+    play(tmp_path, main)
+
+
 def test_what_waits_for_a_channel_that_a_reload_takes_away_goes_to_the_default_one(tmp_path: Path) -> None:
     async def main(world: World) -> None:
         heard = people(world)

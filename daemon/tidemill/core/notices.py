@@ -68,3 +68,4 @@ class Waiting(msgspec.Struct, frozen=True, kw_only=True):
     at: datetime
     notice: Notice
     storm: str | None = None  # a recovery from a storm waits for the others of it
+    by_default: bool = False  # the default channel is told it, too, whatever becomes of this one

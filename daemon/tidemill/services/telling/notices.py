@@ -73,18 +73,26 @@ class Notices:
     def queue(self, notices: Sequence[Notice], names: Sequence[str], *, storm: str | None = None) -> list[Waiting]:
         """Return what would wait for whom, without keeping it."""
         now = self._clock.now()
-        return [
-            Waiting(
-                id=self._ids.new(now),
-                channel=channel.name,
-                at=now,
-                notice=notice if notice.at is not None else replace(notice, at=now),
-                storm=storm,
+        found: list[Waiting] = []
+        for notice in notices:
+            told = notice if notice.at is not None else replace(notice, at=now)
+            hearing = [
+                channel.name
+                for channel in self._named(names, notice)
+                if channel.hears is None or notice.kind in channel.hears or notice.kind in _ALWAYS
+            ]
+            found += (
+                Waiting(
+                    id=self._ids.new(now),
+                    channel=name,
+                    at=now,
+                    notice=told,
+                    storm=storm,
+                    by_default=name != DEFAULT and DEFAULT in hearing,
+                )
+                for name in hearing
             )
-            for notice in notices
-            for channel in self._named(names, notice)
-            if channel.hears is None or notice.kind in channel.hears or notice.kind in _ALWAYS
-        ]
+        return found
 
     def _named(self, names: Sequence[str], notice: Notice) -> list[Channel]:
         channels = self.channels

@@ -9,6 +9,8 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence, Se
 from datetime import datetime, timedelta
 from typing import Any
 
+from msgspec.structs import replace
+
 from tidemill.clock import Clock
 from tidemill.core.channels import DEFAULT, Channel, UndeliveredError
 from tidemill.core.notices import Message, Waiting
@@ -136,16 +138,18 @@ class Outbox:
                 self.release(storm)
 
     def reconfigured(self) -> None:
-        """Look at the channels anew: what waited for one that is gone goes to the default one, and all are tried."""
+        """Look at the channels anew: what waited for one that is gone goes to the default one, and all are tried.
+
+        What the default one is told anyway it is not told twice.
+        """
         channels = self._channels()
         for name in [name for name in self._lines if name not in channels]:
             gone = self._lines.pop(name)
             if gone.sending is not None:
                 gone.sending.cancel()
             if DEFAULT in channels:
-                now, now_s = self._clock.now(), self._clock.monotonic()
-                for item in gone.waiting.values():
-                    self._line(DEFAULT).add(item, now_s, (now - item.at).total_seconds())
+                self._forget([item.id for item in gone.waiting.values() if item.by_default])
+                self._inherit([item for item in gone.waiting.values() if not item.by_default])
             elif gone.waiting:
                 logger.warning(
                     "notify channel %s is gone, and there is no default: %s, for nobody", name, _wait(len(gone.waiting))
@@ -154,6 +158,18 @@ class Outbox:
         for line in self._lines.values():
             line.not_before_s = 0.0
         self._wake.set()
+
+    def _inherit(self, items: Sequence[Waiting]) -> None:
+        """Hand what waited for a channel that is gone to the default one; what others wait with is known to it then."""
+        told = {(item.notice, item.at) for item in items}
+        for line in self._lines.values():
+            for id_, other in line.waiting.items():
+                if (other.notice, other.at) in told:
+                    line.waiting[id_] = replace(other, by_default=True)
+        last = {other.notice.key: other.at for other in self._line(DEFAULT).waiting.values() if other.notice.key}
+        old = [item.id for item in items if item.notice.key in last and last[item.notice.key] >= item.at]
+        self._forget(old)
+        self.put([replace(item, channel=DEFAULT) for item in items if item.id not in old])
 
     async def run(self) -> None:
         """Send what is ready, until closed."""
