@@ -356,3 +356,59 @@ def test_a_nested_failure_rolls_back_what_is_around_it_unless_it_is_caught_insid
         main()
     assert done == ["outer", "inner", "undo", "undo"]
     assert [run.state.name for run in harness.run.tasks] == ["RolledBack", "RolledBack"]
+
+
+def test_a_storage_key_is_a_key_beyond_the_run_and_may_name_parameters() -> None:
+    done: list[int] = []
+
+    @task(result_storage_key="load-{parameters[day]}-{flow_run.flow_name}")
+    def load(day: int) -> int:
+        done.append(day)
+        return day
+
+    @flow
+    def main() -> list[str]:
+        return [load(day, return_state=True).name for day in (1, 2, 1)]
+
+    with tidemill_test_harness() as harness:
+        assert main() == ["Completed", "Completed", "Cached"]
+        assert main() == ["Cached", "Cached", "Cached"]
+    assert done == [1, 2]
+    assert harness.run.tasks[0].cache_key == "load-1-main"
+
+
+def test_an_argument_without_a_hash_is_named_without_the_inside() -> None:
+    @task(cache_policy=INPUTS)
+    def reads(path: str, guard: Any) -> str:
+        return path
+
+    @flow
+    def main() -> str:
+        return reads("a", threading.Lock())
+
+    with tidemill_test_harness() as harness:
+        assert main() == "a"
+    (line,) = harness.run.logs
+    assert line.message.startswith("no cache key could be made: the result will not be kept: no stable hash")
+    assert "INPUTS - 'guard'" in line.message
+    assert "\n" not in line.message
+
+
+def test_a_rollback_that_fails_in_a_transaction_without_a_key_says_so() -> None:
+    @task
+    def write() -> None: ...
+
+    @write.on_rollback
+    def undo(txn: Any) -> None:
+        raise RuntimeError("undo broke")
+
+    @flow
+    def main() -> None:
+        with transaction():
+            write()
+            raise ValueError("no")
+
+    with tidemill_test_harness() as harness, pytest.raises(ValueError, match="no"):
+        main()
+    logged = [line.message.splitlines()[0] for line in harness.run.logs]
+    assert "An error was encountered while rolling back a transaction without a key" in logged

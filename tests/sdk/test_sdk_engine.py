@@ -425,23 +425,31 @@ class _RealWait(FakeClock):
     """A clock whose waits are the machine's: what is waited for is an event."""
 
 
-def test_a_task_cut_off_by_its_run_has_crashed() -> None:
+@pytest.mark.parametrize(
+    ("why", "of_task", "of_subflow"),
+    [("cancel", "CANCELLED", "CANCELLED"), ("timeout", "CRASHED", "FAILED"), ("crash", "CRASHED", "CRASHED")],
+)
+def test_what_is_cut_off_by_the_end_of_its_run_says_so(why: str, of_task: str, of_subflow: str) -> None:
     recorder = MemoryRecorder()
     context = context_of(recorder)
 
     @task
     def inner() -> None:
-        context.end("cancel")
+        context.end(why)
         double(1)
 
     @flow
-    def main() -> None:
+    def sub() -> None:
         inner()
+
+    @flow
+    def main() -> None:
+        sub()
 
     with pytest.raises(TerminationSignal):
         attempted(main, context)
-    (run,) = recorder.tasks.values()
-    assert run.state.type is StateType.CRASHED
+    assert {run.name: run.state.type for run in recorder.tasks.values()} == {"inner-0": of_task, "sub-0": of_subflow}
+    assert [state.type for state in recorder.subflow_states.values()] == [of_subflow]
 
 
 # Hooks

@@ -8,7 +8,7 @@ import importlib.util
 import inspect
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 import pytest
@@ -203,3 +203,18 @@ def test_pydantic_s_models_are_honoured_where_it_is_installed() -> None:
     with pytest.raises(ParameterTypeError, match="amount"):
         signature.coerced({"order": {"id": 1, "amount": -1}, "orders": []})
     assert signature.schema()["properties"]["order"]["properties"]["amount"]["exclusiveMinimum"] == 0
+
+
+@needs_pydantic
+def test_pydantic_s_bounds_hold_on_plain_types() -> None:
+    from pydantic import Field
+
+    def flow(number):
+        return number
+
+    flow.__annotations__ = {"number": Annotated[int, Field(gt=0, le=10)]}
+    signature = Signature(flow)
+    assert signature.coerced({"number": "10"}) == {"number": 10}
+    with pytest.raises(ParameterTypeError, match="less than or equal to 10"):
+        signature.coerced({"number": 11})
+    assert signature.schema()["properties"]["number"]["maximum"] == 10

@@ -140,8 +140,9 @@ class Inputs(CachePolicy):
         try:
             return hash_objects(counted)
         except HashError as error:
+            odd = next((name for name, value in counted.items() if not _is_hashable(value)), "name")
             raise ValueError(
-                f"{error}; leave the argument out (INPUTS - 'name'), give a cache_key_fn, or use cache_policy=NO_CACHE"
+                f"{error}; leave the argument out (INPUTS - {odd!r}), give a cache_key_fn, or use cache_policy=NO_CACHE"
             ) from error
 
     def __sub__(self, name: str) -> CachePolicy:
@@ -180,6 +181,14 @@ def hash_objects(*values: Any) -> str:
         except Exception as error:
             raise HashError(f"no stable hash can be made of these values: {error}") from error
     return hashlib.sha256(text).hexdigest()[:32]
+
+
+def _is_hashable(value: Any) -> bool:
+    try:
+        hash_objects(value)
+    except HashError:
+        return False
+    return True
 
 
 def _encoded(value: Any) -> Any:

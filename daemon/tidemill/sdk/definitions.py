@@ -99,7 +99,7 @@ class TaskDefinition:
         ):
             persist_result = True
         self.persist_result = persist_result
-        if persist_result is False or policy is None:
+        if persist_result is False or policy is None or (policy is NotSet and result_storage_key is not None):
             self.cache_policy: CachePolicy = NO_CACHE
         else:
             self.cache_policy = DEFAULT if policy is NotSet else policy

@@ -35,7 +35,7 @@ from tidemill.sdk.scopes import FlowRunContext, TaskRunContext, current_tags, re
 from tidemill.sdk.signatures import check_parameters
 from tidemill.sdk.states import State, result_of, state_of_return
 from tidemill.sdk.submissions import Submissions
-from tidemill.sdk.task_engine import crashed_by
+from tidemill.sdk.task_engine import crashed_by, ended_by
 from tidemill.sdk.ways import AWAITING, BLOCKING, Way, finished
 
 _FAILED = StateType.FAILED
@@ -298,8 +298,12 @@ class _FlowCall:
         run = await self._begin(stand_in)
         try:
             await self._attempts(run, run.id)
+        except BaseException as error:
+            if not self.state.is_final():
+                self.state = ended_by(error, context)
+            raise
         finally:
-            state = self.state if self.state.is_final() else State(StateType.CRASHED, message="It was cut off.")
+            state = self.state
             document = as_document(state.data) if state.is_completed() else None
             context.recorder.report(SubflowEnded(flow_run_id=run.id, state=state.told(document)))
             stand_in.enter(State(state.type, name=state.name, message=state.message))

@@ -241,12 +241,15 @@ def _converted(value: Any, wanted: Any) -> Any:
             _met.add(wanted)
 
 
+_BOUNDS = ("pydantic", "annotated_types")
 _CONTAINERS = (list, dict, tuple, set, frozenset)
 
 
 def _is_pydantic(wanted: Any) -> bool:
     if isinstance(wanted, type):
         return hasattr(wanted, "__pydantic_validator__") or hasattr(wanted, "__get_pydantic_core_schema__")
+    if type(wanted).__module__.partition(".")[0] in _BOUNDS:  # in Annotated: msgspec would pass it over
+        return _pydantic_installed()
     return any(_is_pydantic(each) for each in typing.get_args(wanted))
 
 

@@ -144,3 +144,20 @@ def attribute(module: str, fields: Mapping[str, Callable[[], Any]], name: str) -
     if value is None or isinstance(value, str | int | float):
         return mocked if value is None else type(value)(mocked)
     raise ValueError(f"tidemill.runtime.{module}.{name} is {type(value).__name__}, which no text stands in for")
+
+
+class Room:
+    """What templates name as ``{flow_run.name}``: the attributes of one of the modules."""
+
+    def __init__(self, module: str, fields: Mapping[str, Callable[[], Any]]) -> None:
+        self._module, self._fields = module, fields
+
+    def __getattr__(self, name: str) -> Any:
+        return attribute(self._module, self._fields, name)
+
+
+ROOMS = {
+    "flow_run": Room("flow_run", FLOW_RUN),
+    "task_run": Room("task_run", TASK_RUN),
+    "deployment": Room("deployment", DEPLOYMENT),
+}

@@ -13,9 +13,10 @@ from tidemill.core.reports import CacheQuestion, CacheReport
 from tidemill.sdk.canonical import MAX_ARTIFACT_BYTES, canonical
 from tidemill.sdk.context import RunContext
 from tidemill.sdk.definitions import TaskDefinition
-from tidemill.sdk.exceptions import BlockingInLoopError
+from tidemill.sdk.exceptions import BlockingInLoopError, HashError
 from tidemill.sdk.outcomes import traceback_text
 from tidemill.sdk.parameters import convert
+from tidemill.sdk.runtime import ROOMS
 from tidemill.sdk.scopes import TaskRunContext
 from tidemill.sdk.ways import Way
 
@@ -32,11 +33,14 @@ def key_of(scope: TaskRunContext) -> str | None:
     flow = scope.flow_run_context
     try:
         key = task.cache_policy.compute_key(scope, scope.parameters, flow.parameters if flow is not None else {})
+        if key is None and task.result_storage_key is not None:
+            key = task.result_storage_key.format(parameters=scope.parameters, **ROOMS)
     except Exception as error:
-        told = traceback_text(error)
-        scope.attempt.log(f"no cache key could be made: the result will not be kept\n{told}", logging.ERROR)
+        ours = isinstance(error.__cause__, HashError)  # says what is wrong, and what to do
+        told = f": {error}" if ours else f"\n{traceback_text(error)}"
+        scope.attempt.log(f"no cache key could be made: the result will not be kept{told}", logging.ERROR)
         return None
-    return key if key is not None else task.result_storage_key
+    return key
 
 
 async def look_up(key: str, task: TaskDefinition, context: RunContext, way: Way) -> Any:

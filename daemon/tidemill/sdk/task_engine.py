@@ -154,7 +154,7 @@ class _TaskEngine:
         except BaseException as error:
             # Not the task's own failure: somebody ends the whole run, or the process.
             if not self.run.state.is_final():
-                self._enter(crashed_by(error))
+                self._enter(ended_by(error, self.context))
             raise
         state = self.run.state
         if hooks := task_hooks(self.task, state):
@@ -312,6 +312,13 @@ class _TaskEngine:
 
 def _listed(call: Any) -> list[Any]:
     return list(call())
+
+
+def ended_by(error: BaseException, context: RunContext) -> State:
+    """Return the state of a task run or a subflow that ends because its flow run is told to, or its process."""
+    if context.ending == "cancel" and isinstance(error, asyncio.CancelledError | TerminationSignal):
+        return State(StateType.CANCELLED, message="its flow run was cancelled")
+    return crashed_by(error)
 
 
 def crashed_by(error: BaseException) -> State:

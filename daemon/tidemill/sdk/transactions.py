@@ -155,7 +155,7 @@ class Transaction:
             self.write()
             self.state = TransactionState.COMMITTED
         except Exception as error:
-            self._told(f"An error was encountered while committing transaction {self.key!r}", error)
+            self._told(f"An error was encountered while committing {self._told_key()}", error)
             await self.rollback(call)
             return False
         return True
@@ -179,7 +179,7 @@ class Transaction:
             for child in reversed(self.children):
                 await child.rollback(call)
         except Exception as error:
-            self._told(f"An error was encountered while rolling back transaction {self.key!r}", error)
+            self._told(f"An error was encountered while rolling back {self._told_key()}", error)
             return False
         return True
 
@@ -188,6 +188,9 @@ class Transaction:
         _log(f"Running {kind} hook {name!r}")
         await call(hook(self))
         _log(f"{kind.capitalize()} hook {name!r} finished running successfully")
+
+    def _told_key(self) -> str:
+        return f"transaction {self.key!r}" if self.key is not None else "a transaction without a key"
 
     def _told(self, what: str, error: Exception) -> None:
         _log(f"{what}\n{traceback_text(error)}", logging.ERROR)
