@@ -42,6 +42,12 @@ class StateDirectoryBusyError(TidemillError):
     exit_code = EXIT_CONFIG
 
 
+class StateDirectoryError(TidemillError):
+    """The state directory cannot be used: no directory, not writable, its path too long. Choose another one."""
+
+    exit_code = EXIT_CONFIG
+
+
 class AddressInUseError(TidemillError):
     """Something else listens on a configured address. Stop it, or change ``[api] listen``."""
 

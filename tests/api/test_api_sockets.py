@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tidemill.api import places, sockets
-from tidemill.errors import AddressInUseError, TidemillError
+from tidemill.errors import AddressInUseError, StateDirectoryError, TidemillError
 
 
 def close(opened: list[socket.socket]) -> None:
@@ -114,8 +114,11 @@ def test_a_file_in_the_way_of_the_control_socket_is_kept(tmp_path: Path) -> None
 
 def test_a_path_too_long_for_a_unix_socket_is_told_in_bytes(tmp_path: Path) -> None:
     path = tmp_path / ("ä" * 60) / "control.sock"
-    with pytest.raises(TidemillError, match=rf"{len(os.fsencode(path))} bytes are too many .*at most 107"):
+    with pytest.raises(
+        StateDirectoryError, match=rf"{len(os.fsencode(path))} bytes are too many .*at most 107"
+    ) as told:
         sockets.bind_control(path)
+    assert told.value.exit_code == 78
     assert not path.parent.exists()
 
 

@@ -273,6 +273,12 @@ def test_an_instant_without_offset_is_local_to_the_schedules_zone(capsys: pytest
     assert capsys.readouterr().out == "Sat 2026-11-21 09:00:00 +0900\n"
 
 
+def test_a_schedule_that_is_over_says_since_when_as_people_write_it(capsys: pytest.CaptureFixture[str]) -> None:
+    argv = ["schedule", "preview", "--at", "2020-01-01T00:00", "--timezone", "Asia/Tokyo"]
+    assert run(*argv, "--after", "2026-11-21T09:00:00.5Z") == 0
+    assert capsys.readouterr().out == "Does not fire after Sat 2026-11-21 18:00:00 +0900.\n"
+
+
 @pytest.mark.parametrize(
     ("argv", "words"),
     [
@@ -280,7 +286,11 @@ def test_an_instant_without_offset_is_local_to_the_schedules_zone(capsys: pytest
         (("--cron", "0 9 * * *", "--timezone", "Mars/Olympus"), "Mars/Olympus"),
         (("--interval", "soon"), "duration"),
         (("--at", "tomorrow"), "tomorrow"),
-        (("--cron", "0 9 * * *", "--after", "2026-13-01"), '--after: "2026-13-01" is no instant'),
+        (("--cron", "0 9 * * *", "--after", "2026-13-01"), '--after: "2026-13-01" is no instant; write for'),
+        (
+            ("--rrule", "DTSTART=20260101T090000;FREQ=DAILY"),
+            'DTSTART is not a part of a rule; put "DTSTART:20260101T090000" on a line before it',
+        ),
         (("--cron", "0 9 * * *", "--after", "0001-01-01T00:00:00+14:00"), "out of range"),
         (("--cron", "0 9 * * *", "--count", "0"), "not a number from 1"),
         (("--cron", "0 9 * * *", "--interval", "1h"), "not allowed with"),

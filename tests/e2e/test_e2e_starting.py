@@ -161,7 +161,7 @@ def test_a_newer_database_is_refused_and_kept(make: Make) -> None:
 def test_a_state_directory_that_cannot_be_written_is_an_error_with_a_remedy(make: Make) -> None:
     daemon = make(JOB)
     daemon.state.write_text("a file")
-    assert daemon.start(ready=False).ended() in (1, 78)
+    assert daemon.start(ready=False).ended() == 78  # a restart would find the same
     assert str(daemon.state) in daemon.log
 
 

@@ -122,7 +122,7 @@ async def test_an_expected_exit_code_is_a_good_end(
     ("parameters", "message", "data"),
     [
         ({"command": "exit 3"}, "exit code 3", 3),
-        ({"command": "true", "expected_exit_codes": [1]}, "exit code 0", 0),
+        ({"command": "true", "expected_exit_codes": [1, 2]}, "exit code 0, expected 1, 2", 0),
         ({"command": "false; echo not reached"}, "exit code 1", 1),  # sh -e stops at the first failure
         ({"command": "echo out; echo a >&2; echo b >&2; exit 1"}, "exit code 1: a | b", 1),
         ({"command": "for n in 1 2 3 4 5; do echo $n; done; exit 1"}, "exit code 1: 3 | 4 | 5", 1),

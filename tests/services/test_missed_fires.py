@@ -63,6 +63,22 @@ def test_after_downtime_each_missed_fire_runs_or_is_recorded_with_its_reason(
     play(tmp_path, main)
 
 
+@pytest.mark.parametrize(("down", "words"), [(1, "1 fire was missed since"), (2, "2 fires were missed since")])
+def test_the_log_counts_missed_fires_as_people_do(
+    tmp_path: Path, down: int, words: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def main(world: World) -> None:
+        async with world.daemon(config()):
+            await world.wait(seconds(30))
+        await world.wait(minutes(down))
+        async with world.daemon(config()):
+            await world.wait(seconds(5))
+
+    with caplog.at_level(logging.WARNING):
+        play(tmp_path, main)
+    assert f"job: {words}" in caplog.text
+
+
 def test_downtime_after_a_crash_counts_from_the_last_sign_of_life(tmp_path: Path) -> None:
     """P5: a killed daemon has not said goodbye."""
 

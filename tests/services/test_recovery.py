@@ -96,6 +96,24 @@ def test_a_run_left_running_awaits_a_retry_where_its_deployment_says_so(tmp_path
     play(tmp_path, main)
 
 
+def test_a_daemon_lived_when_it_recorded_that_a_run_began(tmp_path: Path) -> None:
+    """The heartbeat before it is no proof that it died earlier."""
+
+    async def main(world: World) -> None:
+        house = await world.opened(CONFIG, takes(minutes(5)))
+        await world.started(house)
+        await world.wait(seconds(7))
+        run = await house.control.create_run("job")
+        await world.wait(seconds(1))
+        begun = (await world.run(house, run.id)).start_time
+        await world.kill(house)
+        async with world.daemon(CONFIG) as house:
+            found = await world.run(house, run.id)
+            assert f"last known alive at {begun:%Y-%m-%d %H:%M:%SZ}" in str(found.state.message)
+
+    play(tmp_path, main)
+
+
 def test_a_run_that_takes_the_daemon_down_each_time_is_given_up(tmp_path: Path) -> None:
     """P4, P13: on_crash = "retry" is bounded."""
 

@@ -166,6 +166,15 @@ async def its_retries_are_used_up(world: World) -> Any:
         return await why(house, flow_run_id=run.id)
 
 
+@way("crashed", "on attempt 4: the machine went away. All 3 retries are used up.")
+async def a_crash_is_tried_again_three_times_at_least(world: World) -> Any:
+    crash = Outcome(type=StateType.CRASHED, name="Crashed", message="the machine went away")
+    async with life(world, JOB + 'retries = 2\non_crash = "retry"\n', takes(seconds(1), crash)) as house:
+        run = await house.control.create_run("job")
+        await world.wait(minutes(60))
+        return await why(house, flow_run_id=run.id)
+
+
 @way("failed", "It is not tried again: what went wrong would go wrong again.")
 async def what_went_wrong_is_not_tried_again(world: World) -> Any:
     async with life(world, RETRIED, takes(seconds(1), FOR_GOOD)) as house:

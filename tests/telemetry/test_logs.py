@@ -390,6 +390,7 @@ SENTENCES = [
     (entered(state(StateType.FAILED, "TimedOut"), run_time_s=192), "ERROR", "Timed out after 3 min 12 s"),
     (entered(state(StateType.FAILED), attempt=0), "ERROR", "Failed"),  # never started: no time to tell
     (entered(state(StateType.CRASHED, message="killed")), "ERROR", "Crashed after 0.2 s: killed"),
+    (entered(state(StateType.CRASHED), run_time_s=0.0), "ERROR", "Crashed"),  # with its daemon: nobody knows when
     (ArtifactStored(ARTIFACT), "INFO", "Artifact activity version 3 (json, 2 characters)"),
 ]
 

@@ -10,7 +10,7 @@ import stat
 from collections.abc import Sequence
 from pathlib import Path
 
-from tidemill.errors import AddressInUseError, TidemillError
+from tidemill.errors import AddressInUseError, StateDirectoryError, TidemillError
 
 BACKLOG = 512
 # sun_path holds 108 bytes with the closing zero (unix(7)).
@@ -85,7 +85,7 @@ def bind_control(path: Path) -> socket.socket:
     """
     length = len(os.fsencode(path))
     if length > MAX_UNIX_PATH_BYTES:
-        raise TidemillError(
+        raise StateDirectoryError(
             f"{path}: {length} bytes are too many for the control socket (at most {MAX_UNIX_PATH_BYTES});"
             " choose a shorter --state-dir"
         )

@@ -66,7 +66,7 @@ def show_preview(session: Session) -> None:
     if compiled.is_reboot:
         print("Fires once, each time the daemon starts.")
     elif not fires:
-        print(f"Does not fire after {after.isoformat()}.")
+        print(f"Does not fire after {after.astimezone(compiled.info):%a %Y-%m-%d %H:%M:%S %z}.")
     else:
         print(fire_lines(fires))
 
@@ -93,7 +93,7 @@ def _instant(option: str, value: str) -> datetime:
     try:
         return datetime.fromisoformat(value)
     except ValueError as error:
-        raise ValueError(f'{option}: "{value}" is no instant ({error}); write for example 2026-03-29T02:30') from error
+        raise ValueError(f'{option}: "{value}" is no instant; write for example 2026-03-29T02:30') from error
 
 
 def _after(value: str, compiled: CompiledSchedule) -> datetime:

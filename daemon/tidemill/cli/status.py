@@ -71,7 +71,7 @@ def _show_live(session: Session, found: dict[str, Any]) -> None:
         [f"{_name(each)}, by {times.span(each['seconds_late'])}: {text.clean(each['reason'] or 'about to start')}"
          for each in found["late"]],
     )  # fmt: skip
-    _section("Failed in the last day", [_failed(each, now) for each in (found.get("lately") or {}).get("failed", [])])
+    _section("Failed in the last day", _all_failed(found.get("lately") or {}, now))
     _section("Backfills", [backfills.line(each) for each in found.get("backfills") or []])
     _section("Next", [_next(each, now) for each in found["next"]])
     _section("Queues", [line for each in found["work_queues"] if (line := _queue(each))])
@@ -140,6 +140,16 @@ def _draining(drain: dict[str, Any] | None) -> list[str]:
     waits = f"waits for {count} run{'' if count == 1 else 's'}" if count else "nothing runs any more"
     by = f" by {drain['by']}" if drain["by"] else ""
     return [text.clean(f"since {times.local(drain['since'])}{by}: {waits}. Undo: tidemill drain --undo")]
+
+
+def _all_failed(lately: dict[str, Any], now: datetime) -> list[str]:
+    """Return a line for each run that is shown, and one for how many there are besides."""
+    from tidemill.core.states import NAMES, StateType
+
+    failed, ended = lately.get("failed", []), lately.get("ended", {})
+    rest = sum(ended.get(name, 0) for kind in (StateType.FAILED, StateType.CRASHED) for name in NAMES[kind])
+    more = [f"… and {rest - len(failed)} more"] if failed and rest > len(failed) else []
+    return [_failed(each, now) for each in failed] + more
 
 
 def _failed(run: dict[str, Any], now: datetime) -> str:

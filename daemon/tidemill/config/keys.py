@@ -409,7 +409,7 @@ DEPLOYMENT = keys_of(
         name="on_crash",
         kind=kinds.choice(OnCrash),
         default='"fail"',
-        help="when the daemon died under a run: fail, or retry while retries are left",
+        help="when the daemon died under a run: fail, or retry, as often as retries says, three times at least",
     ),
     Key(
         name="late_after",

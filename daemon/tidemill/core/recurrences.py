@@ -256,6 +256,8 @@ def _parts(rule: str, text: str) -> _Parts:
             parts.by["byweekday"] = _weekdays(value, text)
         elif name in _LISTS:
             parts.by[_LISTS[name][0]] = _numbers(name, value, text)
+        elif name == "DTSTART":
+            _refuse(text, "DTSTART is not a part of a rule", 'put "DTSTART:20260101T090000" on a line before it')
         else:
             _refuse(
                 text,

@@ -11,6 +11,7 @@ from tidemill.core.deployments import Deployment
 from tidemill.core.runs import FlowRun
 from tidemill.core.schedules import Schedule, identity
 from tidemill.core.states import TERMINAL, State, StateType
+from tidemill.core.transitions import CRASH_RETRIES
 from tidemill.core.why import Finding, RunEvidence, Words, brief, call, stamp
 from tidemill.core.why_late import started_late
 from tidemill.core.why_schedule import called
@@ -181,6 +182,8 @@ def _no_more_tries(evidence: RunEvidence) -> str:
     if run.state.type is StateType.CRASHED and deployment.on_crash != "retry":
         return f'It is not tried again: on_crash = "{deployment.on_crash}".'
     retries = deployment.retry.retries if deployment.retry is not None else None
+    if run.state.type is StateType.CRASHED and run.retries_used >= max(retries or 0, CRASH_RETRIES):
+        return f"All {run.retries_used} retries are used up."
     if retries is None:
         used = run.retries_used
         return f"Its flow's own {used} retries are used up." if used else "Its deployment sets no retries."

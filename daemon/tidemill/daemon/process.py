@@ -19,7 +19,7 @@ from tidemill.api import places, sockets
 from tidemill.clock import SystemClock, to_us
 from tidemill.config import Loaded, load_last_good
 from tidemill.daemon.life import Daemon
-from tidemill.errors import EXIT_FAILED, ConfigError, TidemillError
+from tidemill.errors import EXIT_FAILED, ConfigError, StateDirectoryError, TidemillError
 from tidemill.flows.builtins import BuiltinFlow, builtins
 from tidemill.services.reloading import read
 from tidemill.store.lock import StateLock
@@ -117,11 +117,11 @@ def _make_private(directory: Path) -> None:
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     except FileExistsError as error:
-        raise TidemillError(f"{directory}: not a directory; choose another with --state-dir") from error
+        raise StateDirectoryError(f"{directory}: not a directory; choose another with --state-dir") from error
     except OSError as error:
-        raise TidemillError(f"{directory}: the state directory cannot be made: {error.strerror}") from error
+        raise StateDirectoryError(f"{directory}: the state directory cannot be made: {error.strerror}") from error
     if not os.access(directory, os.W_OK | os.X_OK):
-        raise TidemillError(f"{directory}: the state directory is not writable; choose another with --state-dir")
+        raise StateDirectoryError(f"{directory}: the state directory is not writable; choose another with --state-dir")
 
 
 def _run(daemon: Daemon) -> int:

@@ -112,9 +112,11 @@ class ShellFlow:
                 NAME,
             )
         if status not in wanted.expected_exit_codes:
-            told = output.last()
+            told, codes = output.last(), ", ".join(map(str, wanted.expected_exit_codes))
             raise FlowFailed(
-                _how_it_ended(status, shell=wanted.command is not None) + (f": {told}" if told else ""),
+                _how_it_ended(status, shell=wanted.command is not None)
+                + (f", expected {codes}" if wanted.expected_exit_codes != [0] else "")
+                + (f": {told}" if told else ""),
                 data={"exit_code": status},
             )
         elapsed_s = round(context.clock.monotonic() - started, 3)

@@ -87,10 +87,11 @@ class MissedFires:
         runs = [self._scheduler.make(entry, due) for due in wanted if due not in planned]
         await self._scheduler.plan(runs, [entry], skipped=skipped)
         logger.warning(
-            "%s: %s%d fires were missed since %s: %d run now, %d skipped",
+            "%s: %s%d %s missed since %s: %d run now, %d skipped",
             deployment.name,
             "more than " if more else "",
             len(dues),
+            "fire was" if len(dues) == 1 else "fires were",
             f"{since:%Y-%m-%d %H:%M:%SZ}",
             len(wanted),
             len(dropped),

@@ -123,7 +123,9 @@ def _decide(
     if run.state.type is StateType.CANCELLING:
         state = State(type=StateType.CANCELLED, name="Cancelled", timestamp=now, message=run.state.message)
         return "cancelled", enter(run, state)
-    alive = f"; it was last known alive at {last_alive:%Y-%m-%d %H:%M:%SZ}" if last_alive is not None else ""
+    # What it recorded of the run, it recorded while it lived.
+    seen = max(last_alive or run.state.timestamp, run.state.timestamp)
+    alive = f"; it was last known alive at {seen:%Y-%m-%d %H:%M:%SZ}"
     outcome = Outcome(
         type=StateType.CRASHED,
         name="Crashed",
@@ -140,7 +142,7 @@ def _decide(
         source=orchestrator.ids.random,
     )
     # Its time is what it lived, as far as is known, and not the time in which there was no daemon.
-    lived = max(0.0, ((last_alive or run.state.timestamp) - run.state.timestamp).total_seconds())
+    lived = (seen - run.state.timestamp).total_seconds()
     transition = replace(transition, run=replace(transition.run, run_time_s=run.run_time_s + lived))
     return "retried" if transition.run.state.type is StateType.SCHEDULED else "crashed", transition
 

@@ -137,7 +137,7 @@ def _sentence(run: FlowRun, state: State) -> str:
     match state.type:
         case StateType.COMPLETED:
             words = f"{words} in {in_words(run.run_time_s)}"
-        case StateType.FAILED | StateType.CRASHED if run.attempt:
+        case StateType.FAILED | StateType.CRASHED if run.attempt and (run.run_time_s or state.type is StateType.FAILED):
             words = f"{words} after {in_words(run.run_time_s)}"
         case StateType.RUNNING if run.attempt > 1:
             words = f"{words}, attempt {run.attempt}"
