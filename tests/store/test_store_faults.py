@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import sqlite3
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -89,6 +91,33 @@ async def test_nobody_need_ask_for_the_database_to_heal(tmp_path: Path) -> None:
             await clock.until_asleep()
             assert store.degraded is not None
         await door.call(lambda connection: connection.execute("PRAGMA query_only = 0"))
+        clock.advance(writer.HEAL_S[1])
+        for _ in range(20):  # turns of the loop, more than it takes
+            await asyncio.sleep(0)
+        assert store.degraded is None
+
+
+async def test_a_full_disk_that_takes_a_small_write_is_full_still(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """P11: else it would be well and unwell in turn, and say so to nobody's use."""
+    free = [0]
+    monkeypatch.setattr(os, "statvfs", lambda path: SimpleNamespace(f_bavail=free[0], f_frsize=4096))
+    clock = FakeClock(T0)
+    async with standing(tmp_path, clock) as store:
+        door = store._writer._door
+        await pragma(store, "query_only = 1")
+        with pytest.raises(StoreUnavailableError):
+            await store.write(runs.CREATE_RUNS, new_run(2))
+        await door.call(lambda connection: connection.execute("PRAGMA query_only = 0"))
+        for _ in range(2):
+            await clock.until_asleep()
+            clock.advance(writer.HEAL_S[1])
+            await clock.until_asleep()
+            assert store.degraded is not None
+        assert await store.write(runs.CREATE_RUNS, new_run(3))
+        assert store.degraded is not None
+        free[0] = 1_000_000
         clock.advance(writer.HEAL_S[1])
         for _ in range(20):  # turns of the loop, more than it takes
             await asyncio.sleep(0)

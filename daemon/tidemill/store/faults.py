@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import enum
+import os
 import sqlite3
+from pathlib import Path
 
 from tidemill.errors import TidemillError
+
+ROOM_BYTES = 256 * 1024  # free on the disk before a database that could not be written is tried again
 
 
 class Fault(enum.Enum):
@@ -68,3 +72,16 @@ def classify(error: BaseException) -> Fault:
 def explain(error: BaseException, fault: Fault) -> str:
     """Return the fact and the remedy in one line."""
     return f"{error}; {_ADVICE[fault]}" if fault in _ADVICE else str(error)
+
+
+def has_room(path: Path) -> bool:
+    """Say whether the file system of the database has room for a group of changes.
+
+    A full disk takes a small write all the same, into what the log beside the database has left of a write that failed;
+    that it did so says nothing. True where nobody can tell.
+    """
+    try:
+        room = os.statvfs(path.parent)
+    except OSError:
+        return True
+    return room.f_bavail * room.f_frsize >= ROOM_BYTES

@@ -21,7 +21,7 @@ from tidemill.core.histograms import Histogram
 from tidemill.errors import DatabaseError, StoreUnavailableError, TidemillError
 from tidemill.store.connections import FileWatch
 from tidemill.store.doors import Door
-from tidemill.store.faults import Fault, classify, explain
+from tidemill.store.faults import Fault, classify, explain, has_room
 from tidemill.store.groups import Group, UnwritableError, Waiting
 from tidemill.store.ops import Lane, Op
 
@@ -256,7 +256,7 @@ class Writer:
             stats.groups += 1
             stats.items += len(group.changes)
             stats.largest_group = max(stats.largest_group, len(group.changes))
-            if self.degraded is not None:
+            if self.degraded is not None and has_room(self._path):
                 self._healed()
         # In the order of the commit: hearers of events see what the database saw.
         events = [
@@ -353,11 +353,11 @@ class Writer:
         while self.degraded is not None and not self._closing and not self.fatal.done():
             await self._clock.sleep(self._heal_after)
             self._heal_after = min(self._heal_after * 2, HEAL_S[1])
-            self._wake.set()
+            if has_room(self._path):
+                self._wake.set()
 
     def _healed(self) -> None:
-        # A full disk takes a small write now and then: neither of the two is said more often than once a minute.
-        self._complain("healed", "The database can be written again")
+        self._complain("healed", "The database can be written again")  # once a minute at most, as that it cannot
         self.degraded = None
         self._heal_after = HEAL_S[0]
         if self._healer is not None:
