@@ -146,7 +146,7 @@ class WatchedBus(EventBus):
 
     async def until(self, count: int) -> None:
         """Return when so many listen."""
-        async with asyncio.timeout(10), self._changed:
+        async with asyncio.timeout(120), self._changed:
             await self._changed.wait_for(lambda: self.listening == count)
 
 
@@ -562,7 +562,7 @@ class Live:
 
     def start(self) -> None:
         self._thread.start()
-        assert self._ready.wait(10)
+        assert self._ready.wait(120)
 
     def tell_to_stop(self) -> None:
         """Begin to stop; called inside the mill's thread."""

@@ -19,7 +19,7 @@ from tidemill.cli.main import main
 from tidemill.flows import process_table
 
 T = TypeVar("T")
-DEADLINE_S = 20.0  # of whatever is waited for; on a busy machine everything takes its time
+DEADLINE_S = 60.0  # of whatever is waited for; on a busy machine everything takes its time
 QUIET = "[api]\nlisten = []\n"
 
 

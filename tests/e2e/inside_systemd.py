@@ -22,7 +22,7 @@ from machine_files import CAN, FLOWS, GOOD, JOBS, SANDBOX, SECRET
 TIDEMILL = str(Path(sys.executable).parent / "tidemill")
 CONFIG = Path("/etc/tidemill/tidemill.toml")
 STATE = Path("/var/lib/tidemill")
-DEADLINE_S = 20.0
+DEADLINE_S = 60.0
 
 
 def run(*words: str, check: bool = False, deadline_s: float = DEADLINE_S) -> subprocess.CompletedProcess[str]:

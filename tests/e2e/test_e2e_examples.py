@@ -107,7 +107,7 @@ def test_the_example_flow_runs_as_a_plain_script(make: Callable[..., Daemon]) ->
         env={**daemon.environ, "TIDEMILL_API_URL": url.removesuffix("/sample/activity")},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=180,
     )
     assert done.returncode == 0, done.stderr
     assert url.removesuffix("/sample/activity") in done.stderr, "it says where it reports to"

@@ -34,7 +34,7 @@ class Receiver:
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["content-length"]))
                 if receiver.together is not None:
-                    receiver.together.wait(20)
+                    receiver.together.wait(120)
                 if receiver.works and self.headers.get("authorization") == f"Bearer {HOOK_TOKEN}":
                     receiver.messages.append(json.loads(body))
                     self.send_response(204)

@@ -15,7 +15,7 @@ from nspawn import BootError, boot, missing
 
 pytestmark = [pytest.mark.slow, pytest.mark.root]
 Facts = dict[str, Any]
-BOOT_S = 170.0
+BOOT_S = 400.0
 
 
 @pytest.fixture(scope="session")

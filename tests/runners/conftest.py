@@ -52,7 +52,7 @@ class HeardRecorder(MemoryRecorder):
 
     async def said(self, message: str) -> LogReport:
         """Wait until the run's log has this line."""
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):
             while True:
                 self._more.clear()
                 for log in self.logs:
@@ -107,7 +107,7 @@ class House:
 
     async def until_abandoned(self, count: int) -> None:
         """Wait until so many are left behind; the end of code in a thread comes to the loop by itself."""
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):
             while self.runner.abandoned != count:  # noqa: ASYNC110 - a number has no event
                 await asyncio.sleep(0.001)
 

@@ -67,7 +67,7 @@ def alive(pid: int) -> bool:
 
 async def until(condition: Callable[[], bool]) -> None:
     """Wait for what happens in other processes, of which nothing tells this one."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         while not condition():  # noqa: ASYNC110
             await asyncio.sleep(0.005)
 
@@ -372,7 +372,7 @@ async def test_a_daemon_that_is_killed_with_words_of_the_fork_server_unread_is_h
     socket.send_fds(control, [encode(Spawn(number=1))], [childs.fileno(), write, write])
     select.select([control], [], [])  # Spawned is there, and nobody reads it
     control.close()
-    _, complaint = await asyncio.to_thread(server.communicate, timeout=30)
+    _, complaint = await asyncio.to_thread(server.communicate, timeout=180)
     assert (server.returncode, complaint) == (0, b"")
     for each in (pipe, childs):
         each.close()

@@ -164,7 +164,7 @@ class Ends:
 
     def __init__(self) -> None:
         self.daemon, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self.daemon.settimeout(30)
+        self.daemon.settimeout(120)
         self.channel = Channel(theirs)
         self._packets = Packets()
 
@@ -243,5 +243,5 @@ def test_a_cancellation_is_heard_while_something_is_asked(ends: Ends) -> None:
     ends.channel.on_cancel = heard.append
     ends.channel.listen()
     ends.answers(Cancel(why="cancel", reason="enough"))
-    assert ends.channel.told.wait(30)
+    assert ends.channel.told.wait(120)
     assert heard == [Cancel(why="cancel", reason="enough")]

@@ -90,7 +90,7 @@ class Told(MemoryRecorder):
         return await super().ask(question)
 
     async def said(self, message: str) -> None:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):
             while message not in self.messages:  # noqa: ASYNC110 - reports have no event
                 await asyncio.sleep(0.005)
 
@@ -142,12 +142,12 @@ def job(entrypoint: str, run_id: str, timeout: float | None = None, **parameters
 
 
 async def carry(runner: DaskRunner, job: Job, recorder: Told, cancellation: Cancellation | None = None) -> Outcome:
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(120):
         return await runner.run(job, recorder, cancellation or Cancellation())
 
 
 async def adopt(runner: DaskRunner, job: Job, recorder: Told, cancellation: Cancellation | None = None) -> Outcome:
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(120):
         return await runner.adopt(job, recorder, cancellation or Cancellation())
 
 
@@ -257,7 +257,7 @@ async def test_a_question_that_was_not_answered_is_asked_again_of_the_next_daemo
     first.may_answer.clear()
     async with runner(cluster, flows) as dask:
         running = asyncio.ensure_future(carry(dask, asking, first))
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):
             await first.asked.wait()
         dask.detach()
         with pytest.raises(Detached):
@@ -283,7 +283,7 @@ async def test_a_body_whose_run_has_ended_is_sent_away(cluster: DaskCluster, flo
         await carry(dask, job("where", "connects"), Told())
         async with Client(cluster.address, asynchronous=True, set_as_default=False) as client:
             arguments = ("tidemill-nobody-1", f"tidemill-test-{flows}", dask_body.VERSION, "0")
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(120):
                 result = await client.submit(dask_body.carry, *arguments, key="nobody", pure=False)
     assert (result["begun"], result["letters"]) == (False, [])
 
@@ -327,7 +327,7 @@ async def test_sync_code_that_does_not_end_keeps_its_worker_thread_and_is_counte
         assert (outcome.name, outcome.abandoned, dask.abandoned) == ("TimedOut", True, 1)
         left = asyncio.ensure_future(dask.left(stuck))
         await asyncio.to_thread(gate.write_text, "")
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):
             await left
         await until(lambda: dask.abandoned == 0)
 
@@ -394,13 +394,13 @@ def until_idle(cluster: DaskCluster) -> None:
 
 async def published(runner: DaskRunner, run_id: str) -> None:
     """Wait until Dask has the attempt."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         while (attempt := runner._attempts.get(f"tidemill-{run_id}-1")) is None:  # noqa: ASYNC110
             await asyncio.sleep(0.005)
         await attempt.published.wait()
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         while not condition():  # noqa: ASYNC110 - a number has no event
             await asyncio.sleep(0.005)

@@ -191,7 +191,7 @@ async def test_others_run_on_beside_code_that_does_not_end(hasty: House, gate: G
 
 async def until(condition: Callable[[], bool]) -> None:
     """Wait for a number of the runner's, which has no event of its own."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         while not condition():  # noqa: ASYNC110
             await asyncio.sleep(0.001)
 

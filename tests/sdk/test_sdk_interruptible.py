@@ -62,7 +62,7 @@ def test_an_interruption_comes_up_inside() -> None:
     told: list[list[object]] = []
     waiting = threading.Thread(target=lambda: told.append(in_thread(work)))
     waiting.start()
-    assert ready.wait(20)
+    assert ready.wait(120)
     assert inside.interrupt(StopError)
     waiting.join(20)
     assert [type(each) for each in told[0]] == [StopError]

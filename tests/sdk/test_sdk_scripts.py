@@ -250,7 +250,7 @@ def test_a_quiet_run_gives_signs_of_life(daemon: FakeDaemon) -> None:
 
     @flow
     def main() -> bool:
-        return alive.wait(30)
+        return alive.wait(120)
 
     assert main()
 

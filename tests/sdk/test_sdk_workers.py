@@ -40,7 +40,7 @@ def test_no_more_than_max_workers_run_at_a_time(runner: ThreadPoolTaskRunner) ->
     @task
     def inside(n: int) -> int:
         with meter:
-            full.wait(30)  # three are needed for one to go on
+            full.wait(120)  # three are needed for one to go on
         return n
 
     @flow(task_runner=runner)
@@ -58,7 +58,7 @@ def test_async_tasks_are_bounded_too() -> None:
     @task
     async def inside(n: int) -> int:
         with meter:
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(120):
                 while meter.most < 2:  # noqa: ASYNC110 - until there is company, on a loop of another thread
                     await asyncio.sleep(0)
             for _ in range(5):
@@ -108,7 +108,7 @@ def test_a_task_begins_when_its_inputs_have_ended_and_holds_no_thread_before() -
 
         @task
         def blocks() -> str:
-            gate.wait(30)
+            gate.wait(120)
             return "open"
 
         opened = blocks.submit()
@@ -183,12 +183,12 @@ def test_what_has_not_begun_when_its_flow_fails_is_cancelled_and_told() -> None:
     @task
     def blocks(n: int) -> None:
         begun.set()
-        gate.wait(30)
+        gate.wait(120)
 
     @flow(task_runner=ThreadPoolTaskRunner(max_workers=1))
     def main() -> None:
         blocks.map(range(3))
-        begun.wait(30)
+        begun.wait(120)
         threading.Timer(0.05, gate.set).start()
         raise ValueError("no")
 
@@ -226,7 +226,7 @@ def test_futures_say_when_time_is_over() -> None:
 
     @task
     def blocks() -> str:
-        gate.wait(30)
+        gate.wait(120)
         return "done"
 
     @flow
@@ -252,7 +252,7 @@ def test_the_first_failure_of_a_map_is_raised_before_the_last_one_has_ended() ->
     def odd(n: int) -> int:
         if n == 1:
             raise ValueError("one")
-        gate.wait(30)
+        gate.wait(120)
         return n
 
     @flow

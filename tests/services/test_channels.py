@@ -118,7 +118,7 @@ async def smtp(post: Post, *, tls: ssl.SSLContext | None = None, **options: Any)
     finally:
         server.close()
         await server.wait_closed()
-        async with asyncio.timeout(10):  # the clients have gone, so each comes to its end
+        async with asyncio.timeout(120):  # the clients have gone, so each comes to its end
             for each in served:
                 if each._handler_coroutine is not None:
                     await asyncio.wait({each._handler_coroutine})
@@ -134,7 +134,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
         [*words.split(), "-addext", "subjectAltName=DNS:localhost", "-keyout", str(key), "-out", str(cert)],
         check=True,
         capture_output=True,
-        timeout=30,
+        timeout=180,
     )
     return key, cert
 
@@ -351,7 +351,7 @@ async def web(found: Web) -> AsyncIterator[str]:
     finally:
         server.close()
         await server.wait_closed()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(120):
             while found.serving:  # the clients have gone, so each comes to its end
                 await asyncio.wait(found.serving)
 

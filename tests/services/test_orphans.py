@@ -110,7 +110,7 @@ async def test_orphans_are_ended_and_their_record_with_them(tmp_path: Path, deaf
         await store.write(processes.PROCESS_STARTED, leader(process))
         ended = await Orphans(store=store, clock=clock, term_s=0.3).end([run("r")])
         assert ended == {"r": Ended(1, ())}
-        assert process.wait(5) == -(signal.SIGKILL if deaf else signal.SIGTERM)
+        assert process.wait(120) == -(signal.SIGKILL if deaf else signal.SIGTERM)
     assert await store.read(processes.of_unfinished) == []
     await store.aclose()
 

@@ -34,7 +34,7 @@ class Gate:
 
     def _apply(self, connection: sqlite3.Connection, items: Items) -> list[None]:
         self._loop.call_soon_threadsafe(self.entered.set)
-        assert self._open.wait(30)
+        assert self._open.wait(120)
         return [None] * len(items)
 
     def open(self) -> None:

@@ -33,7 +33,7 @@ class Journal:
         self.files = 0  # entries that were too large for a datagram
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.bind(str(path))
-        self._socket.settimeout(10)
+        self._socket.settimeout(120)
 
     def next(self) -> Fields:
         return parsed(self.receive())

@@ -13,24 +13,18 @@ beforehand: whose code it is, is read off the stack when it matters.
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures.thread
-import contextvars
 import faulthandler
-import linecache
 import logging
-import selectors
 import sys
-import sysconfig
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
-from types import CodeType, FrameType
+from collections.abc import Callable, Mapping
+from types import FrameType
 from typing import Any
 
 from tidemill.clock import Clock
-from tidemill.core.deployments import FlowKind
-from tidemill.sdk.context import FLOW, RunContext, current
+from tidemill.runners.stacks import WAITING, place, run_of, step_of
+from tidemill.sdk.context import FLOW
 
 PERIOD_S = 0.25  # between two looks
 PATIENCE_S = 0.5  # how long code may hold everything up before it is told: found out within PERIOD_S more
@@ -38,17 +32,6 @@ PROBE_S = 0.001  # a nap, to see how long the interpreter lock takes to come bac
 PROBES = 3  # that agree: one may be slow or fast by chance
 SHOWN = 3  # threads told as hogs at a time
 LAST_WORDS_S = 15.0  # the interpreter held for about so long: every thread's stack is written to stderr
-LONGEST_SOURCE = 120  # characters
-
-_HANDLE = asyncio.Handle._run.__code__
-_WORK_ITEM: CodeType = concurrent.futures.thread._WorkItem.run.__code__
-_WAITING = {
-    selector.select.__code__
-    for selector in (getattr(selectors, name, None) for name in ("EpollSelector", "PollSelector", "SelectSelector"))
-    if selector is not None
-}
-_OURS = str(Path(__file__).resolve().parents[1])
-_LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
 
 _REMEDY = 'code that computes or waits without "await" belongs in a process pool'
 _TOLD = {
@@ -132,6 +115,7 @@ class LagMonitor:
         """Watch the running loop and the thread it runs in."""
         self._loop = asyncio.get_running_loop()
         self._loop_thread = threading.get_ident()
+        self._begin()
         self._thread = threading.Thread(target=self._run, name="tidemill-lag", daemon=True)
         self._thread.start()
 
@@ -146,6 +130,7 @@ class LagMonitor:
         """Some inline code begins."""
         self._watched += 1
         if self._asleep:
+            self._begin()  # here, because its first step may hold the interpreter before the thread has it
             self._asleep = False
             self._wake.set()
 
@@ -164,15 +149,13 @@ class LagMonitor:
     # --- the thread -------------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
-        self._begin()
         while not self._closed.is_set():
             if not self._watched and not self._open:
                 self._sleep()
                 continue
-            began = self._clock.monotonic()
             self._closed.wait(self._period_s)
             try:
-                self._look(began)
+                self._look()
             except Exception:
                 # Other threads' stacks change while they are read; a look that fails is followed by another.
                 logger.exception("the lag monitor could not look")
@@ -184,22 +167,27 @@ class LagMonitor:
         # Whoever enters counts itself first and looks for a sleeper then; here it is the other way round.
         if not self._watched:
             self._wake.wait()
-        self._asleep = False
         self._wake.clear()
-        self._begin()
+        if self._asleep:  # nobody woke it
+            self._asleep = False
+            self._begin()
 
     def _begin(self) -> None:
         self._sent: float | None = None  # when the loop was asked, unless it has answered
-        self._answered = self._clock.monotonic()
+        self._answered = self._looked = self._clock.monotonic()
+        self._napped = 0.0  # since the last look
         self._step: object = None
         self._hogging: dict[int, tuple[float, float]] = {}  # by thread: since when, and when last
         self._cpu, self._total = self._used(), time.process_time()
         self._armed: float | None = None
 
-    def _look(self, began: float) -> None:
+    def _look(self) -> None:
+        # From look to look: it may lose the interpreter in the midst of one. What it takes to probe is no one's fault.
         now = self._clock.monotonic()
+        passed = now - self._looked - self._napped
+        self._looked, self._napped = now, 0.0
         self._last_words(now)
-        late = now - began - self._period_s
+        late = passed - self._period_s
         spent = self._spent()
         frames = sys._current_frames()
         try:
@@ -208,7 +196,7 @@ class LagMonitor:
                 self._ask()
             else:
                 self._ask_the_loop(now, frames.get(self._loop_thread))
-                self._look_for_hogs(now, now - began, spent, frames)
+                self._look_for_hogs(now, passed, spent, frames)
             self._close_ended(now)
         finally:
             frames.clear()  # a frame keeps its variables alive
@@ -235,10 +223,10 @@ class LagMonitor:
         sent = self._sent
         if sent is None:
             self._end("loop", self._answered)
-            if frame is None or frame.f_code not in _WAITING:  # who waits for something to do blocks nobody
+            if frame is None or frame.f_code not in WAITING:  # who waits for something to do blocks nobody
                 self._ask()
             return
-        step = _step_of(frame, self._loop)
+        step = step_of(frame, self._loop)
         # A thousand short steps in a row are a busy loop, not a blocked one: it must be the same step as before.
         if step is not None and step is self._step and now - sent >= self._patience_s:
             self._found("loop", "blocks", sent, now, frame=frame, thread=self._loop_thread)
@@ -247,10 +235,10 @@ class LagMonitor:
     def _held(self, now: float, late: float, spent: Mapping[int, float], frames: Mapping[int, FrameType]) -> None:
         """This thread could not run: who used the processor meanwhile kept the lock. Nobody: the machine slept.
 
-        On a busy machine it did not get all of the processor meanwhile.
+        On a busy machine it got a part of the processor only; before the machine slept, no more than a look's period.
         """
         thread = max(spent, key=lambda each: spent[each], default=None)
-        if thread is not None and spent[thread] >= late / 4:
+        if thread is not None and spent[thread] >= min(self._patience_s, late / 2):
             self._found(thread, "holds", now - late, now, frame=frames.get(thread), thread=thread)
 
     def _look_for_hogs(
@@ -282,7 +270,10 @@ class LagMonitor:
             began = self._clock.monotonic()
             # Not 0: this thread would have the lock back before the other one has woken up to take it.
             time.sleep(PROBE_S)
-            if self._clock.monotonic() - began < PROBE_S + sys.getswitchinterval() / 2:
+            took = self._clock.monotonic() - began
+            if took < self._patience_s:
+                self._napped += took
+            if took < PROBE_S + sys.getswitchinterval() / 2:
                 free += 1
             else:
                 slow += 1
@@ -351,72 +342,3 @@ class LagMonitor:
         logger.warning("%s %s", episode.who, what, extra={"fields": episode.fields})
         if episode.context is not None:
             episode.context.log(f"the flow's code {what}", logging.WARNING, FLOW)
-
-
-def run_of(frame: FrameType | None) -> RunContext | None:
-    """Return the run that the code at ``frame`` belongs to.
-
-    The innermost piece of house work on the stack that knows a context tells: a callback or a task's step (asyncio
-    keeps its context), a call in a thread (a context, or the run's own), the runner.
-    """
-    for each in _outward(frame):
-        for value in _known_by(each):
-            context = value.get(current) if isinstance(value, contextvars.Context) else value
-            if isinstance(context, RunContext):
-                return context
-    return None
-
-
-def _known_by(frame: FrameType) -> Iterator[Any]:
-    if frame.f_code is _HANDLE:
-        yield getattr(frame.f_locals.get("self"), "_context", None)
-    elif frame.f_code is _WORK_ITEM:  # asyncio.to_thread: partial(context.run, function, …)
-        call = getattr(frame.f_locals.get("self"), "fn", None)
-        yield getattr(getattr(call, "func", None), "__self__", None)
-    elif frame.f_code.co_filename.startswith((_OURS, *_LIBRARIES)):
-        yield from [value for value in frame.f_locals.values() if isinstance(value, RunContext | contextvars.Context)]
-
-
-def place(frame: FrameType | None, context: RunContext | None) -> tuple[str, str | None, int | None]:
-    """Return where code is, for people, and its file and line.
-
-    The line of the flow's own code is shown, and the innermost one behind it where that is a library's.
-    """
-    if frame is None:
-        return "a place that is not known", None, None
-    own = next((each for each in _outward(frame) if _is_own(each, context)), frame)
-    file, line = own.f_code.co_filename, _line_of(own)
-    source = linecache.getline(file, line, own.f_globals).strip()
-    if len(source) > LONGEST_SOURCE:
-        source = f"{source[:LONGEST_SOURCE]}…"
-    text = f"{file}:{line} {own.f_code.co_name}" + (f": {source}" if source else "")
-    if own is not frame:
-        text += f" (in {Path(frame.f_code.co_filename).name}:{_line_of(frame)} {frame.f_code.co_name})"
-    return text, file, line
-
-
-def _line_of(frame: FrameType) -> int:
-    """Return the line a frame is at; the frame of a running thread has none for moments."""
-    line: int | None = frame.f_lineno
-    return line if line is not None else frame.f_code.co_firstlineno
-
-
-def _is_own(frame: FrameType, context: RunContext | None) -> bool:
-    if context is not None and context.job.flow.kind is FlowKind.MODULE:
-        package = context.job.flow.entrypoint.partition(":")[0].partition(".")[0]
-        if str(frame.f_globals.get("__name__", "")).partition(".")[0] == package:
-            return True
-    file = frame.f_code.co_filename
-    return not file.startswith((_OURS, *_LIBRARIES, "<frozen"))
-
-
-def _step_of(frame: FrameType | None, loop: asyncio.AbstractEventLoop) -> object:
-    """Return what stands for the loop's present step: its callback's frame, or its task where loops are made in C."""
-    callback = next((each for each in _outward(frame) if each.f_code is _HANDLE), None)
-    return callback if callback is not None else asyncio.current_task(loop)
-
-
-def _outward(frame: FrameType | None) -> Iterator[FrameType]:
-    while frame is not None:
-        yield frame
-        frame = frame.f_back
