@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from benchmarks.figures import Figure, median
+from benchmarks.process import environment
 from benchmarks.rig import folder
 
 TITLE = "Simulating: two weeks of 100 deployments, the whole command"
@@ -36,7 +37,7 @@ def command(config: Path, weeks: int) -> tuple[float, int]:
     """Return how many seconds the command took, and how many runs it simulated."""
     began = time.perf_counter()
     argv = [sys.executable, "-m", "tidemill", "simulate", str(config), "--from", "2026-03-28", "--for", f"{weeks}w"]
-    done = subprocess.run(argv, check=True, capture_output=True, text=True)
+    done = subprocess.run(argv, check=True, capture_output=True, text=True, env=environment())
     took = time.perf_counter() - began
     match = re.search(r"^([\d,]+) runs:", done.stdout, re.MULTILINE)
     assert match is not None
