@@ -193,6 +193,7 @@ class RunDeploymentQuestion(_Told, frozen=True, kw_only=True, tag="run_deploymen
     name: str | None = None
     scheduled_time: datetime | None = None
     idempotency_key: str | None = None
+    as_subflow: bool = True  # False: the run has no parent, and is not cancelled with the one that asks
 
 
 class RunStateQuestion(_Told, frozen=True, kw_only=True, tag="run_state"):

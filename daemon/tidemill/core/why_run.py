@@ -243,6 +243,8 @@ def origin(evidence: RunEvidence, words: Words) -> Finding:
         sentence = f"A backfill made it at {made} for the fire of {words.at(run.due)}."
     elif run.created_by == "person":
         sentence = f"Somebody asked for it at {made}."
+    elif run.created_by == "flow" and run.parent_run_id is None:
+        sentence = f"A flow asked for it at {made}, as a run of its own (as_subflow=False)."
     elif run.created_by in ("flow", "parent"):
         did = "began it as a subflow" if run.created_by == "parent" else "asked for it"
         sentence = f"Flow run {(run.parent_run_id or 'unknown')[-8:]} {did} at {made}."

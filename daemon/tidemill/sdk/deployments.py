@@ -50,13 +50,23 @@ def run_deployment(
     """Make a run of a deployment ("flow/deployment" or its name) and wait until it has ended; return it.
 
     ``timeout``: seconds to wait at most, 0: do not wait, None: as long as it takes; the run goes on in any case.
-    ``parameters`` are JSON; futures among them are waited for. ``client`` must be None; ``poll_interval`` and
-    ``as_subflow`` are taken for Prefect's sake; the queue is the deployment's. To be awaited in async code.
+    ``parameters`` are JSON; futures among them are waited for. ``client`` must be None; ``poll_interval`` is
+    taken for Prefect's sake; the queue is the deployment's. The run is cancelled with the one that asks for it, unless
+    ``as_subflow`` is False. To be awaited in async code.
 
     >>> run_deployment("report/daily", parameters={"region": "fi"}, timeout=60)  # doctest: +SKIP
     """
     question = _question(
-        name, client, parameters, scheduled_time, flow_run_name, tags, idempotency_key, work_queue_name, job_variables
+        name,
+        client,
+        parameters,
+        scheduled_time,
+        flow_run_name,
+        tags,
+        idempotency_key,
+        work_queue_name,
+        job_variables,
+        as_subflow,
     )
     context = current.get()
     if awaited():
@@ -72,8 +82,7 @@ def run_deployment(
 async def arun_deployment(name: str, **options: Any) -> DeploymentRun:
     """Do what :func:`run_deployment` does."""
     timeout = options.pop("timeout", None)
-    for taken in ("poll_interval", "as_subflow"):
-        options.pop(taken, None)
+    options.pop("poll_interval", None)
     return await _ran(current.get(), _question(name, **options), timeout)
 
 
@@ -87,6 +96,7 @@ def _question(
     idempotency_key: str | None = None,
     work_queue_name: str | None = None,
     job_variables: Mapping[str, Any] | None = None,
+    as_subflow: bool | None = True,
 ) -> RunDeploymentQuestion:
     if client is not None or job_variables:
         raise ValueError("run_deployment takes no client and no job_variables here: the deployment's table has it all")
@@ -99,6 +109,7 @@ def _question(
         name=flow_run_name,
         scheduled_time=scheduled_time,
         idempotency_key=idempotency_key,
+        as_subflow=as_subflow is not False,
     )
 
 

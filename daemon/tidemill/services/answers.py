@@ -146,6 +146,7 @@ class Answers:
                         scheduled_time=question.scheduled_time,
                         idempotency_key=question.idempotency_key,
                         parent=recorder.run,
+                        as_subflow=question.as_subflow,
                     )
                 )
             case SubflowQuestion():

@@ -110,8 +110,10 @@ class Control:
         idempotency_key: str | None = None,
         parent: FlowRun | None = None,
         made_by: str | None = None,
+        as_subflow: bool = True,
     ) -> FlowRun:
-        """Make a run of a deployment, now or at ``scheduled_time``; return it. ``parent`` is the run that asks for it.
+        """Make a run of a deployment, now or at ``scheduled_time``; return it. ``parent`` is the run that asks for it,
+        with which it is cancelled; ``as_subflow=False``: it is not linked to that.
 
         ``parameters`` go over the deployment's own; only those its ``overridable`` lists may be given (P15), but by
         what the configuration itself has made, which ``made_by`` names. A known ``idempotency_key`` returns the run
@@ -134,7 +136,7 @@ class Control:
             created=now,
             created_by=made_by or ("person" if parent is None else "flow"),
             idempotency_key=idempotency_key,
-            parent_run_id=None if parent is None else parent.id,
+            parent_run_id=parent.id if parent is not None and as_subflow else None,
         )
         if await self._orchestrator.create(run):
             return run

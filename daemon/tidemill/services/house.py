@@ -31,6 +31,7 @@ from tidemill.services.catalogue import Catalogue
 from tidemill.services.control import Control
 from tidemill.services.dispatcher import Dispatcher
 from tidemill.services.draining import Draining
+from tidemill.services.kinship import Kinship
 from tidemill.services.lateness import Lateness
 from tidemill.services.lookout import Lookout
 from tidemill.services.metrics import Metrics
@@ -207,6 +208,7 @@ class House:
             why=self.why,
         )
         self.control.metrics = self.metrics
+        self.kinship = Kinship(self.orchestrator, self.bus, self.control.cancel_run)
         self.telling = Telling(
             store=store,
             catalogue=catalogue,
@@ -278,6 +280,7 @@ class House:
         await self._find_again(recovered)
         await self.scripts.adopt()
         await self.stranded.look_after()
+        await self.kinship.load()
         stated = variables.Stated(values=self.catalogue.settings.variables, at=now)
         await self.store.write(variables.STATE_VARIABLES, stated)
         await self.scheduler.load(now)
@@ -314,11 +317,11 @@ class House:
             "scheduler": self.scheduler.run(),
             "lateness": self.lateness.run(),
             "backfills": self.backfills.run(),
+            "kinship": self.kinship.run(),
             **self.telling.services(),
             "automations": self.automations.run(),
+            **({"janitor": self.janitor.run()} if housekeeping else {}),
         }
-        if housekeeping:
-            services["janitor"] = self.janitor.run()
         self._tasks = {name: asyncio.create_task(each, name=name) for name, each in services.items()}
 
     async def failed(self) -> BaseException:
@@ -334,8 +337,6 @@ class House:
         """
         self.status.stopping = True
         self.orchestrator.stopping = True
-        if self.reloader is not None:
-            self.reloader.close()
         if self.reloader is not None:
             self.reloader.close()
         self.scripts.close()
