@@ -26,6 +26,7 @@ from tidemill.sdk import interpreters
 from tidemill.sdk.entrypoints import load
 from tidemill.sdk.exceptions import ParameterTypeError
 from tidemill.sdk.flows import as_flow
+from tidemill.sdk.plain_types import schemas_of
 from tidemill.sdk.signatures import Signature, signature_of
 
 _OUTPUT_KEPT = 4096  # bytes of what the child printed last
@@ -205,7 +206,7 @@ def main(arguments: Sequence[str]) -> None:
             function = load(ref, Path(request.flows_dir))
             probed = Probed(
                 entrypoint=ref.entrypoint,
-                signature=signature_of(function),
+                signature=msgspec.structs.replace(signature_of(function), schemas=schemas_of(function)),
                 misfits=tuple(_misfits(function, each) for each in request.given.get(ref.entrypoint, ())),
             )
         except EntrypointError as error:

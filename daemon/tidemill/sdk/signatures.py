@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from tidemill.core.json_schemas import faults
 from tidemill.sdk.findings import Finding, near
 
 _POSITIONAL_ONLY = inspect.Parameter.POSITIONAL_ONLY
@@ -22,6 +23,7 @@ class Signature(msgspec.Struct, frozen=True, kw_only=True):
     positional_only: tuple[str, ...] = ()
     takes_any: bool = False  # has **kwargs, or tells nothing about itself
     is_async: bool = False
+    schemas: dict[str, dict[str, Any]] = {}  # JSON schemas of those parameters whose schema tells all
 
 
 def is_async(function: Callable[..., Any]) -> bool:
@@ -75,3 +77,15 @@ def check_parameters(flow: Callable[..., Any] | Signature, parameters: Mapping[s
         if name not in parameters
     ]
     return found
+
+
+def misfits(signature: Signature, given: Mapping[str, Any]) -> list[Finding]:
+    """Return which JSON values do not fit the annotations, as far as these are known without the flow's code."""
+    told: list[Finding] = []
+    for name in filter(signature.schemas.__contains__, given):
+        schema = signature.schemas[name]
+        whole = {"properties": {name: schema}, "definitions": schema.get("definitions", {})}
+        for fault in faults({name: given[name]}, whole):
+            place, _, problem = fault.partition(": ")
+            told.append(Finding(place, problem, "the flow's signature says so; give a value that fits it"))
+    return told

@@ -21,7 +21,7 @@ from tidemill.flows.builtins import BuiltinFlow
 from tidemill.sdk import interpreters
 from tidemill.sdk.findings import Finding
 from tidemill.sdk.probe import Probed, probe
-from tidemill.sdk.signatures import Signature, check_parameters
+from tidemill.sdk.signatures import Signature, check_parameters, misfits
 from tidemill.services.automations.fitness import automation_faults, automation_warnings
 
 OTHERS = 3  # deployments named beside the first, in a warning for all of them
@@ -144,9 +144,16 @@ class ParameterCheck:
             findings = self._builtins[deployment.flow.entrypoint].check(parameters)
         else:
             signature = self._signatures.get(deployment.flow.entrypoint)
-            findings = check_parameters(signature, parameters) if signature is not None else []
+            findings = [] if signature is None else _unfit(signature, deployment, parameters)
         if findings:
             raise TidemillError(f"deployment {deployment.name}: " + "; ".join(str(each) for each in findings))
+
+
+def _unfit(signature: Signature, deployment: Deployment, parameters: Mapping[str, Any]) -> list[Finding]:
+    """Return what keeps a flow from being called so. The deployment's own values were tried when it was loaded."""
+    own = deployment.parameters
+    given = {name: value for name, value in parameters.items() if name not in own or own[name] != value}
+    return check_parameters(signature, parameters) + misfits(signature, given)
 
 
 def _fault(loaded: Loaded, deployment: Deployment, finding: Finding) -> Fault:
