@@ -191,6 +191,24 @@ async def test_a_log_is_followed_from_its_beginning_to_the_runs_end(tmp_path: Pa
         assert (await reader.next())[0] == ""
 
 
+async def test_the_lines_of_a_short_run_come_after_the_state_in_which_it_printed_them(
+    tmp_path: Path, clock: FakeClock
+) -> None:
+    async with opened(tmp_path, clock) as mill:
+        run = await mill.add()
+        ending: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        stream = streams.RunLog(mill, run, level=0, tail=None).messages(ending)
+        told = [await anext(stream)]
+        run = await mill.begin(run)
+        clock.advance(1)
+        await mill.print(run, "done")
+        await mill.finish(run)
+        told += [chunk async for chunk in stream]
+        text = b"".join(told).decode()
+        places = [text.index(word) for word in ('"name":"Scheduled"', '"name":"Running"', "done", '"name":"Completed"')]
+        assert places == sorted(places)
+
+
 async def test_the_log_of_a_run_that_has_ended_is_told_and_ends(tmp_path: Path, clock: FakeClock) -> None:
     async with serving(tmp_path, clock) as served:
         mill = served.mill

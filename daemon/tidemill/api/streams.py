@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from datetime import datetime
 from typing import Any, TypeGuard
 
 import msgspec
@@ -22,6 +24,7 @@ from tidemill.core.events import (
     TaskRunChanged,
 )
 from tidemill.core.runs import FlowRun
+from tidemill.core.states import StateType
 from tidemill.store import logs, runs
 
 # A comment line now and then: a reader that has gone is noticed, and proxies keep the connection.
@@ -176,7 +179,9 @@ class RunLog:
             if self.tail is not None:
                 await self._skip_to_tail(run, self.tail)
             while not run.state.is_terminal:
-                async for chunk in self._lines(run):
+                # The lines of code that began meanwhile come after the state in which it did.
+                waits = run.state.type in (StateType.SCHEDULED, StateType.PENDING)
+                async for chunk in self._lines(run, run.state.timestamp if waits else None):
                     yield chunk
                 async for chunk in self._progress(run):
                     yield chunk
@@ -196,9 +201,11 @@ class RunLog:
                     if isinstance(event, RunDeleted) and event.run_id == run.id:
                         return
                     if _newer(event, run):
-                        # What the run logged before this state is told before it.
+                        # What the run logged before this state is told before it, what it logged since after it. Its
+                        # end comes after all that: where its code ran, the clock may be another one.
                         await self.control.store.flush()
-                        async for chunk in self._lines(run):
+                        entered = event.run.state
+                        async for chunk in self._lines(run, None if entered.is_terminal else entered.timestamp):
                             yield chunk
                         run = event.run
                         yield self._state(run)
@@ -233,11 +240,13 @@ class RunLog:
         if last:
             self._after = last[0].number - 1
 
-    async def _lines(self, run: FlowRun) -> AsyncIterator[bytes]:
+    async def _lines(self, run: FlowRun, until: datetime | None = None) -> AsyncIterator[bytes]:
+        """Yield the lines that were not told yet, up to the first that is later than ``until``."""
         while True:
-            page = await self.control.store.read(
+            found = await self.control.store.read(
                 lambda connection: logs.of_run(connection, run.seq, after=self._after, limit=PAGE, level=self.level)
             )
+            page = list(itertools.takewhile(lambda line: until is None or line.row.at <= until, found))
             if page:
                 self._after = page[-1].number
                 yield b"".join(
