@@ -166,6 +166,12 @@ async def a_step_has_no_fire_in_the_gap(world: World) -> Any:
         return await why(house, deployment="job", at="2026-03-29 03:30")
 
 
+@way("not-due", "does not fire then (minute 30 is not in 5; hour 3 is not in 9)", start=helsinki(28, 20))
+async def what_never_fires_at_that_time_lost_nothing_in_the_gap(world: World) -> Any:
+    async with life(world, in_helsinki('cron = "5 9 * * *"')) as house:
+        return await why(house, deployment="job", at="2026-03-29 03:30")
+
+
 @way("run", "(repeated hour: first pass)", " is Completed", start=helsinki(24, 20, month=10))
 async def a_repeated_hour_is_asked_about_by_its_wall_time(world: World) -> Any:
     async with life(world, in_helsinki('cron = "30 3 * * *"')) as house:

@@ -128,7 +128,7 @@ def _instant(when: datetime | None, info: ZoneInfo) -> datetime | None:
 
 def _lost_in_a_gap(compiled: CompiledSchedule, asked: Asked) -> str | None:
     """Say that the zone skips the stretch, where it does and nothing was made of it."""
-    if not asked.gap or asked.wall is None:
+    if not asked.gap or asked.wall is None or _misses(compiled.schedule, asked, compiled.info):
         return None
     skips = f"the clocks go forward by {format_duration(asked.gap)} and skip {asked.wall:%H:%M} that day"
     return f"{skips}, and what fires every matching minute has no fire in a gap"
@@ -149,7 +149,8 @@ def _misses(schedule: Schedule, asked: Asked, info: ZoneInfo) -> list[str]:
     """Say which fields of a cron expression do not match."""
     if schedule.cron is None:
         return []
-    wall = asked.first.astimezone(info).replace(tzinfo=None, fold=0)
+    # In a gap: the time that was asked for, not the one after it.
+    wall = asked.wall if asked.gap and asked.wall else asked.first.astimezone(info).replace(tzinfo=None, fold=0)
     return cron.misses(schedule.cron, wall, day_only=asked.is_day)
 
 
