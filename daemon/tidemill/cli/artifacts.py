@@ -21,7 +21,7 @@ COLUMNS = (
 
 
 def add(commands: Any, name: str, line: str, common: argparse.ArgumentParser) -> None:
-    noun = commands.add_parser(name, help=line, description=line, parents=[common])
+    noun = commands.add_parser(name, help=line, parents=[common])
     verbs = noun.add_subparsers(title="commands", metavar="COMMAND", required=True)
     ls = verbs.add_parser("ls", help="list artifacts by key", parents=[common])
     ls.add_argument("--limit", type=flow_runs.limit, default=50, metavar="N", help="at most so many (50; up to 200)")

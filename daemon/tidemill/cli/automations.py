@@ -24,7 +24,7 @@ LAST = 3  # automations that status names
 
 
 def add(commands: Any, name: str, line: str, common: argparse.ArgumentParser) -> None:
-    noun = commands.add_parser(name, help=line, description=line, parents=[common])
+    noun = commands.add_parser(name, help=line, parents=[common])
     verbs = noun.add_subparsers(title="commands", metavar="COMMAND", required=True)
     verbs.add_parser("ls", help="list automations", parents=[common]).set_defaults(run=show_list)
     for verb, about, run in (
@@ -33,7 +33,7 @@ def add(commands: Any, name: str, line: str, common: argparse.ArgumentParser) ->
         ("resume", "let it do again what it says; it counts from now", resume_one),
         ("test", "tell the people whom it tells, marked as a test, and nothing else", test_one),
     ):
-        parser = verbs.add_parser(verb, help=about, description=about, parents=[common])
+        parser = verbs.add_parser(verb, help=about, parents=[common])
         parser.add_argument("automation", metavar="NAME", help="name or id")
         parser.set_defaults(run=run)
         if verb == "inspect":

@@ -18,7 +18,7 @@ COLUMNS = (
 
 
 def add(commands: Any, name: str, line: str, common: argparse.ArgumentParser) -> None:
-    noun = commands.add_parser(name, help=line, description=line, parents=[common])
+    noun = commands.add_parser(name, help=line, parents=[common])
     verbs = noun.add_subparsers(title="commands", metavar="COMMAND", required=True)
     verbs.add_parser("ls", help="list blocks by name", parents=[common]).set_defaults(run=show_list)
     inspect = verbs.add_parser("inspect", help="show a block, its secrets masked", parents=[common])

@@ -20,7 +20,7 @@ FIRES = 5
 
 
 def add(commands: Any, name: str, line: str, common: argparse.ArgumentParser) -> None:
-    parser = commands.add_parser(name, help=line, description=line, parents=[common])
+    parser = commands.add_parser(name, help=line, parents=[common])
     parser.add_argument(
         "config", nargs="?", type=Path, metavar="CONFIG",
         help="the configuration (./tidemill.toml, ~/.config/tidemill/tidemill.toml, /etc/tidemill/tidemill.toml)",

@@ -51,7 +51,6 @@ def add(commands: Any, name: str, line: str, common: argparse.ArgumentParser) ->
     parser = commands.add_parser(
         name,
         help=line,
-        description=f"{line}.",
         epilog=WHERE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         parents=[common],

@@ -19,7 +19,7 @@ COLUMNS = (
 
 
 def add(commands: Any, name: str, line: str, common: argparse.ArgumentParser) -> None:
-    noun = commands.add_parser(name, help=line, description=line, parents=[common])
+    noun = commands.add_parser(name, help=line, parents=[common])
     verbs = noun.add_subparsers(title="commands", metavar="COMMAND", required=True)
     verbs.add_parser("ls", help="list concurrency limits and what is taken", parents=[common]).set_defaults(
         run=show_list

@@ -10,7 +10,7 @@ from tidemill.cli import backups, inspections, pruning
 
 
 def add(commands: Any, name: str, line: str, common: argparse.ArgumentParser) -> None:
-    noun = commands.add_parser(name, help=line, description=line, parents=[common])
+    noun = commands.add_parser(name, help=line, parents=[common])
     verbs = noun.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
     about = "copy the whole database, also while the daemon runs"
@@ -27,13 +27,13 @@ def add(commands: Any, name: str, line: str, common: argparse.ArgumentParser) ->
     restore.set_defaults(run=backups.restore)
 
     about = "look whether the database is whole, and what is in it"
-    check = verbs.add_parser("check", help=about, description=about, parents=[common])
+    check = verbs.add_parser("check", help=about, parents=[common])
     check.add_argument("file", type=Path, nargs="?", metavar="FILE", help="a copy; absent: the daemon's own")
     check.add_argument("--full", action="store_true", help="compare every index and every history, which takes longer")
     check.set_defaults(run=inspections.check)
 
     about = "delete now what [retention] lets go"
-    prune = verbs.add_parser("prune", help=about, description=about, parents=[common])
+    prune = verbs.add_parser("prune", help=about, parents=[common])
     prune.add_argument("--dry-run", action="store_true", help="count what would go; change nothing")
     prune.add_argument("--keep", metavar="DURATION", help="instead of [retention] keep: 30d, or forever")
     prune.add_argument("--keep-runs", metavar="N", help="instead of keep_runs_per_deployment: a number, or unlimited")

@@ -15,16 +15,16 @@ from tidemill.errors import TidemillError
 
 # Options that are keys of the same name, each given once.
 _PLAIN = {
-    "work_pool": "where it runs",
-    "work_queue": "the line it waits in",
-    "description": "what it is for",
-    "concurrency_limit": "how many of its runs may go at a time",
-    "collision_strategy": "what to do beyond that: enqueue, cancel_new or cancel_running",
-    "retries": "attempts after the first",
-    "retry_delay": "wait before each retry: 10s, 5m",
-    "timeout": "of one attempt: 30s, 10m",
-    "catch_up": "fires missed while the daemon was down: skip, latest or all",
-    "mode": "shadow: record what would have run, and run nothing",
+    "work_pool": ("NAME", "where it runs"),
+    "work_queue": ("NAME", "the line it waits in"),
+    "description": ("TEXT", "what it is for"),
+    "concurrency_limit": ("N", "how many of its runs may go at a time"),
+    "collision_strategy": ("WORD", "what to do beyond that: enqueue, cancel_new or cancel_running"),
+    "retries": ("N", "attempts after the first"),
+    "retry_delay": ("DURATION", "wait before each retry: 10s, 5m"),
+    "timeout": ("DURATION", "of one attempt: 30s, 10m"),
+    "catch_up": ("WORD", "fires missed while the daemon was down: skip, latest or all"),
+    "mode": ("WORD", "shadow: record what would have run, and run nothing"),
 }
 _RULES = {
     "cron": ("EXPRESSION", 'minute hour day month weekday, such as "0 9 * * mon-fri"; may repeat'),
@@ -32,7 +32,6 @@ _RULES = {
     "rrule": ("RULE", "a recurrence rule (RFC 5545); may repeat"),
     "at": ("INSTANT", "once, then: 2030-01-01T09:00; may repeat"),
 }
-_NUMBERS = frozenset({"concurrency_limit", "retries"})
 _PATHS = frozenset({"python", "project"})
 
 
@@ -57,9 +56,9 @@ def add(commands: Any, name: str, line: str, common: argparse.ArgumentParser) ->
     parser.add_argument("--params", type=parameters, default={}, metavar="JSON", help="parameters as a JSON object")
     parser.add_argument("--tag", action="append", default=[], metavar="TAG", help="a free word; may repeat")
     parser.add_argument("--paused", action="store_true", help="its schedules make no runs until it is resumed")
-    for key, about in _PLAIN.items():
-        kind = int if key in _NUMBERS else str
-        parser.add_argument(f"--{key.replace('_', '-')}", type=kind, metavar="N" if kind is int else "TEXT", help=about)
+    for key, (metavar, about) in _PLAIN.items():
+        kind = int if metavar == "N" else str
+        parser.add_argument(f"--{key.replace('_', '-')}", type=kind, metavar=metavar, help=about)
     parser.add_argument(
         "--set", action="append", default=[], type=parameter, metavar="KEY=VALUE",
         help="any other key of a deployment, as in the file; the value is JSON, or else text; may repeat",

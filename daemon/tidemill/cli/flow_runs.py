@@ -30,7 +30,7 @@ COLUMNS = (
 
 
 def add(commands: Any, name: str, line: str, common: argparse.ArgumentParser) -> None:
-    noun = commands.add_parser(name, help=line, description=line, parents=[common])
+    noun = commands.add_parser(name, help=line, parents=[common])
     verbs = noun.add_subparsers(title="commands", metavar="COMMAND", required=True)
 
     ls = verbs.add_parser("ls", help="list flow runs, newest first", parents=[common])
@@ -56,7 +56,11 @@ def add(commands: Any, name: str, line: str, common: argparse.ArgumentParser) ->
     for parser, run in (
         (inspect, show_one), (logs, show_logs), (watch, watch_run), (resume, resume_run),
     ):  # fmt: skip
-        parser.add_argument("flow_run", metavar="RUN", help="id, the first four or more characters of one, or a name")
+        parser.add_argument(
+            "flow_run",
+            metavar="RUN",
+            help="its name, its id, or the last eight characters of its id, as lists show them",
+        )
         parser.set_defaults(run=run)
     run_changes.add(verbs, common)
 

@@ -21,7 +21,7 @@ LARGEST = 1 << 20  # bytes of one file
 # Debian's cron reads no other names there: no dots, so no *.dpkg-old and no *.rpmsave.
 _READ_NAMES = re.compile(r"[A-Za-z0-9_-]+")
 DESCRIPTION = """\
-Prints crontabs as TOML for the configuration, and changes nothing: times,
+Print crontabs as TOML for the configuration, and change nothing: times,
 commands, users, settings, percent signs, locks, time limits and random sleeps.
 What cannot be carried over stays as a comment with the reason.
 """
@@ -32,7 +32,7 @@ class UnreadableCrontabError(TidemillError):
 
 
 def add(commands: Any, name: str, line: str, common: argparse.ArgumentParser) -> None:
-    noun = commands.add_parser(name, help=line, description=line, parents=[common])
+    noun = commands.add_parser(name, help=line, parents=[common])
     verbs = noun.add_subparsers(title="commands", metavar="COMMAND", required=True)
     parser = verbs.add_parser(
         "crontab",

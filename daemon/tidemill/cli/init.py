@@ -14,7 +14,7 @@ from tidemill.errors import TidemillError
 
 
 def add(commands: Any, name: str, line: str, common: argparse.ArgumentParser) -> None:
-    parser = commands.add_parser(name, help=line, description=line, parents=[common])
+    parser = commands.add_parser(name, help=line, parents=[common])
     parser.add_argument(
         "path", nargs="?", type=Path, default=Path(configuration.FILE), metavar="PATH", help="tidemill.toml"
     )

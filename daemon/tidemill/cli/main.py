@@ -20,7 +20,7 @@ exit codes:
   1   failed: the run watched, or the change asked for
   2   wrong usage
   3   no daemon answers, and no database of one can be read
-  4   nothing has that name or id
+  4   nothing has that name or id, or several have
   78  the configuration, the state directory or the database cannot be used
 
 The daemon is found by --api or TIDEMILL_API_URL, by --state-dir, else at
@@ -66,8 +66,21 @@ NOW = SystemClock().now
 EXIT_BROKEN_PIPE = 141
 
 
+class Verbs(argparse._SubParsersAction):  # type: ignore[type-arg]
+    """argparse's, where every command's own help says what it does: by its description, or by its line in the list."""
+
+    def add_parser(self, name: str, **options: Any) -> Any:
+        about = options.get("description") or options["help"]
+        options["description"] = about[0].upper() + about[1:] + ("" if about.rstrip().endswith(".") else ".")
+        return super().add_parser(name, **options)
+
+
 class Parser(argparse.ArgumentParser):
     """argparse's, with near names for a word it does not know."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.register("action", "parsers", Verbs)
 
     def error(self, message: str) -> NoReturn:
         if "invalid choice: '" in message:

@@ -9,11 +9,20 @@ from tidemill.cli import drop_ins
 from tidemill.cli.given import parameter
 from tidemill.cli.session import Session
 
-# Options of `create` that are keys of the same name.
-_QUEUE = {"work_pool": "the pool it stands in front of", "priority": "a lower number goes first"}
-_POOL = {"type": "inline, process or dask", "python": "process pools: the interpreter that runs the code"}
-_BOTH = {"concurrency_limit": "how many runs may go at a time", "description": "what it is for"}
-_NUMBERS = frozenset({"priority", "concurrency_limit"})
+# Options of `create` that are keys of the same name: what each takes, and what it says.
+_Keys = dict[str, tuple[str, str]]
+_QUEUE: _Keys = {
+    "work_pool": ("NAME", "the pool it stands in front of"),
+    "priority": ("N", "a lower number goes first"),
+}
+_POOL: _Keys = {
+    "type": ("WORD", "inline, process or dask"),
+    "python": ("PATH", "process pools: the interpreter that runs the code"),
+}
+_BOTH: _Keys = {
+    "concurrency_limit": ("N", "how many runs may go at a time"),
+    "description": ("TEXT", "what it is for"),
+}
 
 
 def add_queue(verbs: Any, common: argparse.ArgumentParser) -> None:
@@ -43,12 +52,12 @@ def add_variable(verbs: Any, common: argparse.ArgumentParser) -> None:
     drop_ins.removing(verbs, "unset", "take back what was set, by a command or by a flow", "variables", common)
 
 
-def _creating(verbs: Any, common: argparse.ArgumentParser, table: str, keys: dict[str, str]) -> None:
+def _creating(verbs: Any, common: argparse.ArgumentParser, table: str, keys: _Keys) -> None:
     parser = verbs.add_parser("create", help="make one, or make it anew", parents=[common])
     parser.add_argument("name", metavar="NAME", help="its name")
-    for key, about in keys.items():
-        kind = int if key in _NUMBERS else str
-        parser.add_argument(f"--{key.replace('_', '-')}", type=kind, metavar="N" if kind is int else "TEXT", help=about)
+    for key, (metavar, about) in keys.items():
+        kind = int if metavar == "N" else str
+        parser.add_argument(f"--{key.replace('_', '-')}", type=kind, metavar=metavar, help=about)
     parser.add_argument("--paused", action="store_true", help="nothing starts until it is resumed")
     parser.add_argument(
         "--set", action="append", default=[], type=parameter, metavar="KEY=VALUE",

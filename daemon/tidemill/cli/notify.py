@@ -29,12 +29,12 @@ Nobody is told. Say who in the configuration, for example:
 
 
 def add(commands: Any, name: str, line: str, common: argparse.ArgumentParser) -> None:
-    noun = commands.add_parser(name, help=line, description=line, parents=[common])
+    noun = commands.add_parser(name, help=line, parents=[common])
     verbs = noun.add_subparsers(title="commands", metavar="COMMAND", required=True)
     about = "list the channels, what each hears of, and how it went"
-    verbs.add_parser("ls", help=about, description=about, parents=[common]).set_defaults(run=show_list)
+    verbs.add_parser("ls", help=about, parents=[common]).set_defaults(run=show_list)
     about = "send a test message now; exit 1 where it was not taken"
-    test = verbs.add_parser("test", help=about, description=about, parents=[common])
+    test = verbs.add_parser("test", help=about, parents=[common])
     test.add_argument("channel", metavar="CHANNEL", nargs="?", help="a channel of [notify] (all of them)")
     test.add_argument(
         "--config", type=Path, metavar="FILE", help="send it from here by this configuration, not by the daemon"

@@ -48,7 +48,7 @@ Part = Callable[[], bytes]
 
 
 def add(commands: Any, name: str, line: str, common: argparse.ArgumentParser) -> None:
-    parser = commands.add_parser(name, help=line, description=f"{line}.", parents=[common])
+    parser = commands.add_parser(name, help=line, parents=[common])
     parser.add_argument("file", nargs="?", type=Path, metavar="FILE", help="where to (./tidemill-report-TIME.tar.gz)")
     parser.add_argument("--config", type=Path, metavar="CONFIG", help="the configuration, while no daemon runs")
     parser.add_argument(

@@ -69,7 +69,10 @@ def add(verbs: Any, common: argparse.ArgumentParser) -> None:
             f"--flow-name, --state and --tag. {means[verb]}",
         )  # fmt: skip
         parser.add_argument(
-            "flow_run", nargs="*", metavar="RUN", help="id, the first four or more characters of one, or a name"
+            "flow_run",
+            nargs="*",
+            metavar="RUN",
+            help="its name, its id, or the last eight characters of its id, as lists show them",
         )
         run_filters.add(parser)
         parser.add_argument("--dry-run", action="store_true", help="only say which runs are meant")

@@ -23,7 +23,7 @@ class ScheduleRefusedError(TidemillError):
 
 
 def add(commands: Any, name: str, line: str, common: argparse.ArgumentParser) -> None:
-    noun = commands.add_parser(name, help=line, description=line, parents=[common])
+    noun = commands.add_parser(name, help=line, parents=[common])
     verbs = noun.add_subparsers(title="commands", metavar="COMMAND", required=True)
     preview = verbs.add_parser("preview", help="show the next fires of a schedule", parents=[common])
     kinds = preview.add_mutually_exclusive_group(required=True)

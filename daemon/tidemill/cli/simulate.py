@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from tidemill.core.simulations import Simulated
 
 DESCRIPTION = """\
-Runs the scheduler, the queues and the policies of a configuration on a virtual
-clock, and tells what would run when, what would be late, skipped, collide or
+Run the scheduler, the queues and the policies of a configuration on a virtual
+clock, and tell what would run when, what would be late, skipped, collide or
 hit a limit, and what changes of the clocks do. Nothing is executed.
 """
 DEFAULT_SPAN = timedelta(weeks=1)

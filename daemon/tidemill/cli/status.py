@@ -116,15 +116,19 @@ def _channel(each: dict[str, Any], now: datetime) -> str:
     said = f"{each['name']} ({each['type']})"
     if each["error"]:
         since = times.ago(each["failing_since"], now).removesuffix(" ago")
-        return f"{said}: failing for {since}: {each['error']}; {each['waiting']} wait"
+        return f"{said}: failing for {since}: {each['error']}; {_waiting(each)}"
     wait = ""
     if each["waiting"] and each.get("next"):
-        wait = f"; {each['waiting']} wait, the next goes {times.ago(each['next'], now)}"
+        wait = f"; {_waiting(each)}, the next goes {times.ago(each['next'], now)}"
     if each["delivered"]:
         return f"{said}: last told {times.ago(each['delivered'], now)}{wait}"
     if wait:
         return f"{said}{wait.replace('; ', ': ', 1)}"
     return f"{said}: nothing to tell so far; try it: tidemill notify test {each['name']}"
+
+
+def _waiting(channel: dict[str, Any]) -> str:
+    return f"{channel['waiting']} {'waits' if channel['waiting'] == 1 else 'wait'}"
 
 
 def _lately(lately: dict[str, Any] | None) -> str | None:

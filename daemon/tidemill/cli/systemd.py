@@ -22,7 +22,7 @@ BOOTED = Path("/run/systemd/system")  # sd_booted(3)
 
 
 def add(commands: Any, name: str, line: str, common: argparse.ArgumentParser) -> None:
-    noun = commands.add_parser(name, help=line, description=line, parents=[common])
+    noun = commands.add_parser(name, help=line, parents=[common])
     verbs = noun.add_subparsers(title="commands", metavar="COMMAND", required=True)
     parser = verbs.add_parser(
         "install",

@@ -10,7 +10,7 @@ from tidemill.cli.session import Session, segment
 
 
 def add(commands: Any, name: str, line: str, common: argparse.ArgumentParser) -> None:
-    noun = commands.add_parser(name, help=line, description=line, parents=[common])
+    noun = commands.add_parser(name, help=line, parents=[common])
     verbs = noun.add_subparsers(title="commands", metavar="COMMAND", required=True)
     ls = verbs.add_parser("ls", help="list task runs: a flow run's in order, else newest first", parents=[common])
     ls.add_argument("--flow-run", metavar="RUN", help="only of this flow run: id, a part of one, or a name")
@@ -27,7 +27,7 @@ def add(commands: Any, name: str, line: str, common: argparse.ArgumentParser) ->
     ls.add_argument("--name", metavar="TEXT", help="only with this in their name")
     ls.set_defaults(run=show_list)
     inspect = verbs.add_parser("inspect", help="show one task run", parents=[common])
-    inspect.add_argument("task_run", metavar="ID", help="id, or its first eight or more characters")
+    inspect.add_argument("task_run", metavar="ID", help="its id, or the beginning of it, as lists show it")
     inspect.set_defaults(run=show_one)
 
 

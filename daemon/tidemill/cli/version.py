@@ -10,7 +10,7 @@ from tidemill.cli.session import Session
 
 
 def add(commands: Any, name: str, line: str, common: argparse.ArgumentParser) -> None:
-    parser = commands.add_parser(name, help=line, description=line, parents=[common])
+    parser = commands.add_parser(name, help=line, parents=[common])
     parser.set_defaults(run=show)
 
 
