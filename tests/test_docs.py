@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import argparse
 import re
+import subprocess
+import sys
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tidemill.cli.main import COMMANDS, build, shared_options
+from tidemill.cli.main import COMMANDS, build, main, shared_options
 from tidemill.config import keys, reference
 from tidemill.config.automation_keys import AUTOMATION, THEN, WHEN
 from tidemill.core.builtins import BUILTIN_PARAMETERS
@@ -49,6 +53,14 @@ def test_every_command_and_option_is_on_the_commands_page(command: str, options:
 def test_the_commands_page_names_no_command_that_is_not_there() -> None:
     rows = re.findall(r"^\| `([a-z][a-z -]*[a-z])(?: [\[A-Z].*?)?` \|", text("docs/commands.md"), re.MULTILINE)
     assert set(rows) == {command for command, _ in commands(build(list(COMMANDS)))}
+
+
+@pytest.mark.parametrize("command", [each for each, _ in commands(build(list(COMMANDS)))])
+def test_every_command_says_in_its_help_what_it_does(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*command.split(), "--help"], environ={}) == 0
+    _, about, *_ = capsys.readouterr().out.split("\n\n")
+    assert about[0].isupper()
+    assert about.endswith(".")
 
 
 def test_the_configuration_page_is_the_one_that_make_docs_writes() -> None:
@@ -94,6 +106,47 @@ def test_every_policy_is_on_the_page_about_time(word: str) -> None:
 def test_every_key_and_placeholder_is_on_the_page_about_automations(word: str) -> None:
     page = text("docs/automations.md")
     assert f"`{word}`" in page or f"{word} = " in page
+
+
+def blocks(kind: str) -> list[Any]:
+    """Return every block of a kind on the pages: its text, called by its page and its place there."""
+    fence = re.compile(rf"^ *```{kind}\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
+    return [
+        pytest.param(textwrap.dedent(block), id=f"{page.stem}-{number}")
+        for page in PAGES
+        for number, block in enumerate(fence.findall(page.read_text()), 1)
+    ]
+
+
+@pytest.mark.parametrize("block", blocks("toml"))
+def test_every_piece_of_configuration_on_the_pages_is_in_order(
+    block: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The deployments that a piece speaks of without making them are made for it."""
+    file = tmp_path / "tidemill.toml"
+    file.write_text(block)
+    main(["check", "--no-import", str(file)], environ={})
+    absent = sorted(set(re.findall(r'there is no deployment "(.+?)"', capsys.readouterr().out)))
+    file.write_text("\n".join([block, *(f'[deployments.{name}]\ncommand = "true"' for name in absent)]))
+    assert main(["check", "--no-import", str(file)], environ={}) == 0, capsys.readouterr().out
+
+
+def test_the_first_example_runs_as_it_stands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The configuration and the flow of the README, pasted into files."""
+    (tmp_path / "flows").mkdir()
+    (tmp_path / "flows" / "reports.py").write_text(text("README.md").split("```python\n")[1].split("```")[0])
+    (tmp_path / "tidemill.toml").write_text(text("README.md").split("```toml\n")[1].split("```")[0])
+    assert main(["check", str(tmp_path / "tidemill.toml")], environ={}) == 0, capsys.readouterr().out
+
+
+def test_the_flow_and_its_test_on_the_page_about_flows_hold(tmp_path: Path) -> None:
+    flow, test = re.findall(r"```python\n(.*?)```", text("docs/sdk.md"), re.DOTALL)
+    (tmp_path / "reports.py").write_text(flow)
+    (tmp_path / "test_reports.py").write_text(test + "\n\ntest_the_report()\n")
+    done = subprocess.run(
+        [sys.executable, "test_reports.py"], cwd=tmp_path, capture_output=True, text=True, timeout=180
+    )
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -17,13 +17,13 @@ artifact = "activity"      # see it: tidemill artifact inspect activity
 
 # A command, by /bin/sh -ec; argv = ["pg_dump", "app"] would run without a shell.
 # [deployments.nightly-backup]
-# command = "pg_dump app | gzip > /srv/backup/app.gz"
+# command = "pg_dump --compress=9 --file=/srv/backup/app.gz app"
 # cron = "30 2 * * *"
 # timeout = "1h"
 # retries = 2
 # retry_delay = ["1m", "10m"]
 
-# A Python function: reports.py in the folder "flows" beside this file has `def daily(region): ...`
+# A Python function: reports.py in the folder "flows" beside this file has def daily(region): …
 # [deployments.report]
 # flow = "reports.py:daily"
 # parameters = { region = "fi" }
