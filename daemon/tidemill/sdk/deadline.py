@@ -51,12 +51,16 @@ class Deadline:
         self._started = time.monotonic()
         self._set = True
         if threading.current_thread() is threading.main_thread() and _alarm_is_free():
-            around = signal.getitimer(signal.ITIMER_REAL)[0]
-            if 0 < around <= self._seconds:
+            self._timer = signal.getitimer(signal.ITIMER_REAL)
+            if 0 < self._timer[0] <= self._seconds:
                 self._set = False  # the deadline around this one comes first
                 return self
             self._before = signal.signal(signal.SIGALRM, self._alarmed)
-            self._timer = signal.setitimer(signal.ITIMER_REAL, max(self._seconds, 1e-6))
+            try:
+                signal.setitimer(signal.ITIMER_REAL, max(self._seconds, 1e-6))
+            except self._error:  # over before it began; the deadline around this one still counts
+                self._give_back()
+                raise
         else:
             self._entry = _WATCH.after(self._seconds, self)
         return self
@@ -79,12 +83,7 @@ class Deadline:
         if not self._set:
             return
         if self._entry is None:
-            signal.setitimer(signal.ITIMER_REAL, 0)
-            signal.signal(signal.SIGALRM, self._before)
-            remaining, interval = self._timer
-            if remaining:  # a deadline around this one goes on
-                gone = time.monotonic() - self._started
-                signal.setitimer(signal.ITIMER_REAL, max(remaining - gone, 1e-6), interval)
+            self._give_back()
             return
         with self._lock:
             self._entry = None
@@ -95,6 +94,14 @@ class Deadline:
             raise self._error(self._told())
         if self._expired and kind is self._error and raised is not None and not raised.args:
             raised.args = (self._told(),)
+
+    def _give_back(self) -> None:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, self._before)
+        remaining, interval = self._timer
+        if remaining:  # a deadline around this one goes on
+            gone = time.monotonic() - self._started
+            signal.setitimer(signal.ITIMER_REAL, max(remaining - gone, 1e-6), interval)
 
 
 def _alarm_is_free() -> bool:
