@@ -227,8 +227,8 @@ async def test_posts_beyond_the_bound_are_dropped_counted_and_said_once_a_minute
         assert await store.read(lambda connection: logs.count_of_run(connection, 1)) == 9
     said = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
     assert said == [
-        "Given up, 1 so far; the last one: logs: too much waits to be written",
-        "Given up, 4 so far; the last one: logs: too much waits to be written",
+        "Not recorded, 1 so far; the last one was a line of a run: too much waits to be written",
+        "Not recorded, 4 so far; the last one was a line of a run: too much waits to be written",
     ]
 
 

@@ -127,7 +127,7 @@ def _update(connection: sqlite3.Connection, items: Sequence[Artifact]) -> list[N
     return [None] * len(items)
 
 
-UPDATE_ARTIFACTS: Op[Artifact, None] = Op(name="update_artifacts", rank=45, apply=_update)
+UPDATE_ARTIFACTS: Op[Artifact, None] = Op(name="update_artifacts", rank=45, apply=_update, item="the progress of a run")
 """Change text and description (None: it stays) of the document of that id, if it is of that run; else nothing."""
 
 

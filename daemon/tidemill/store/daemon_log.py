@@ -49,7 +49,7 @@ def _add(connection: sqlite3.Connection, items: Sequence[DaemonLine]) -> list[No
     return [None] * len(items)
 
 
-NOTE: Op[DaemonLine, None] = Op(name="note", rank=55, lane=Lane.LOGS, apply=_add)
+NOTE: Op[DaemonLine, None] = Op(name="note", rank=55, lane=Lane.LOGS, apply=_add, item="a line of the daemon's own log")
 """Add a line to the diary."""
 
 

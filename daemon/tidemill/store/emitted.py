@@ -34,5 +34,5 @@ def _add(connection: sqlite3.Connection, items: Sequence[EmittedRow]) -> list[No
     return [None] * len(items)
 
 
-EMITTED: Op[EmittedRow, None] = Op(name="emitted", rank=52, lane=Lane.LOGS, apply=_add)
+EMITTED: Op[EmittedRow, None] = Op(name="emitted", rank=52, lane=Lane.LOGS, apply=_add, item="an event of a run")
 """Keep an event with its run. One of a run that was deleted meanwhile is nobody's and is left out."""

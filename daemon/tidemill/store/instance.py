@@ -45,5 +45,5 @@ def _alive(connection: sqlite3.Connection, items: Sequence[datetime]) -> list[No
     return [None] * len(items)
 
 
-LAST_ALIVE: Op[datetime, None] = Op(name="last_alive", rank=60, apply=_alive)
+LAST_ALIVE: Op[datetime, None] = Op(name="last_alive", rank=60, apply=_alive, item="that the daemon is alive")
 """Record that the daemon lives. The last one said is kept, also where the clock was set back."""

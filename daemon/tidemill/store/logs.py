@@ -49,7 +49,7 @@ def _add(connection: sqlite3.Connection, items: Sequence[LogRow]) -> list[None]:
     return [None] * len(items)
 
 
-LOGS: Op[LogRow, None] = Op(name="logs", rank=50, lane=Lane.LOGS, apply=_add)
+LOGS: Op[LogRow, None] = Op(name="logs", rank=50, lane=Lane.LOGS, apply=_add, item="a line of a run")
 """Add a line to its run. A line of a run that was deleted meanwhile is nobody's and is left out."""
 
 

@@ -53,10 +53,10 @@ def _delivered(connection: sqlite3.Connection, items: Sequence[str]) -> list[Non
     return [None] * len(items)
 
 
-RECORD: Op[Record, None] = Op(name="record_notices", rank=12, apply=_record)
+RECORD: Op[Record, None] = Op(name="record_notices", rank=12, apply=_record, item="what is to be told by [notify]")
 """Keep what is to be told together with what it came from: after a crash neither is there without the other."""
 
-DELIVERED: Op[str, None] = Op(name="notices_delivered", rank=13, apply=_delivered)
+DELIVERED: Op[str, None] = Op(name="notices_delivered", rank=13, apply=_delivered, item="that a notice was delivered")
 """Forget a notice by its id: it was delivered, or given up."""
 
 

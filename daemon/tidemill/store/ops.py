@@ -39,6 +39,7 @@ class Op(msgspec.Struct, Generic[I, R], frozen=True, kw_only=True):
     rank: int
     apply: Callable[[sqlite3.Connection, Sequence[I]], Sequence[R]]
     lane: Lane = Lane.STATES
+    item: str = "a change"  # what one is, in people's words
 
 
 def rows(values: Sequence[object]) -> str:

@@ -41,8 +41,10 @@ def _ended(connection: sqlite3.Connection, items: Sequence[tuple[int, int]]) -> 
     return [None] * len(items)
 
 
-PROCESS_STARTED: Op[RunProcess, None] = Op(name="process_started", rank=25, apply=_started)
+PROCESS_STARTED: Op[RunProcess, None] = Op(name="process_started", rank=25, apply=_started, item="a run's process")
 """Put a process on record."""
 
-PROCESSES_ENDED: Op[tuple[int, int], None] = Op(name="processes_ended", rank=26, apply=_ended)
+PROCESSES_ENDED: Op[tuple[int, int], None] = Op(
+    name="processes_ended", rank=26, apply=_ended, item="the end of a run's processes"
+)
 """Forget the processes of (run, attempt): the attempt has ended."""

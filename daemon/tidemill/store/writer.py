@@ -384,8 +384,8 @@ class Writer:
 
     def _drop(self, op: Op[Any, Any] | None, reason: object) -> None:
         self.stats.dropped += 1
-        name = op.name if op is not None else "barrier"
-        self._complain("dropped", "Given up, %d so far; the last one: %s: %s", self.stats.dropped, name, reason)
+        what = op.item if op is not None else "a wait for all before it"
+        self._complain("dropped", "Not recorded, %d so far; the last one was %s: %s", self.stats.dropped, what, reason)
 
     def _complain(self, kind: str, text: str, *args: object) -> None:
         now = self._clock.monotonic()
