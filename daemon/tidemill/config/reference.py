@@ -31,7 +31,8 @@ fault of a file at once, with file, line and column.
 | name | small letters, digits and `_` `.` `-`, 64 at most, a letter or digit first; `_` and `-` count as the same |
 | path, folder | absolute, or beside the file that names it |
 | time zone | an IANA name: `"Europe/Helsinki"` |
-| secret's reference | `{ env = "NAME" }`, `{ file = "/path" }` or, under systemd, `{ credential = "name" }` |
+| secret's reference | `{ env = "NAME" }`, `{ file = "/path" }` or, under systemd, `{ credential = "name" }`. \
+Of a file one newline at its end is left out, and nothing else |
 
 A key without a default is absent unless it is written; its column then shows an example in brackets. An unknown key is
 a fault, told with the nearest known one.
