@@ -133,14 +133,16 @@ RETRIED = JOB + 'retries = 2\nretry_delay = "10m"\n'
 
 @way(
     "retry-to-come",
-    "Attempt 1 did not succeed (no luck; retry 1 of 2 in 10 min 0 s); the next one is to start at "
-    "2026-06-01 12:10:01 +0000 (in 9m01",
+    "Attempt 1 did not succeed at 2026-06-01 12:00:01 +0000 (no luck; retry 1 of 2 in 10 min 0 s); the next one is to "
+    "start at 2026-06-01 12:10:01 +0000 (in 9m01",
 )
 async def it_awaits_its_retry(world: World) -> Any:
     async with life(world, RETRIED, takes(seconds(1), FAILED)) as house:
         run = await house.control.create_run("job")
         await world.wait(minutes(1))
-        return await why(house, flow_run_id=run.id)
+        found = await why(house, flow_run_id=run.id)
+        assert [each["kind"] for each in found["findings"]] == ["retry-to-come", "origin"], "told once"
+        return found
 
 
 @way(

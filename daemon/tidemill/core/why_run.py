@@ -24,7 +24,10 @@ RETRIED_BY_HAND = "retried by hand"
 def explain_run(evidence: RunEvidence, words: Words) -> list[Finding]:
     """Return what there is to say of a run: the answer first."""
     present = _present(evidence, words)
-    return [*present, *started_late(evidence, words), *_retries(evidence, words), origin(evidence, words)]
+    before = _retries(evidence, words)
+    if present[0].kind == "retry-to-come" and before and before[-1].kind == "retried":
+        del before[-1]  # the answer has told of it
+    return [*present, *started_late(evidence, words), *before, origin(evidence, words)]
 
 
 def _present(evidence: RunEvidence, words: Words) -> list[Finding]:
@@ -45,7 +48,8 @@ def _to_come(evidence: RunEvidence, words: Words) -> list[Finding]:
     facts = {"expected_start": stamp(run.expected_start), "due": stamp(run.due)}
     if run.state.name == "AwaitingRetry":
         cause = _cause(run.state)
-        sentence = f"Attempt {run.attempt} did not succeed ({cause}); the next one is to start at {start}."
+        failed = f"Attempt {run.attempt} did not succeed at {words.at(run.state.timestamp)} ({cause})"
+        sentence = f"{failed}; the next one is to start at {start}."
         kind = "retry-to-come"
     elif run.due is not None and run.expected_start > run.due:
         late = span(run.expected_start - run.due)
