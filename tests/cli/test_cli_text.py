@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from tidemill.cli import text, times
+from tidemill.cli import status, text, times
 from tidemill.cli.text import Column
 
 LONG = "a-deployment-with-a-name-as-long-as-names-may-be-which-is-sixty4"
@@ -132,3 +132,9 @@ def test_an_instant_without_offset_is_refused() -> None:
         times.parse("2026-03-29T01:00:00")
     with pytest.raises(ValueError, match='"23:00" is no date with time; write for example'):
         times.parse("23:00")
+
+
+def test_a_queue_tells_what_holds_slots_without_running_yet() -> None:
+    queue = {"name": "q", "paused": False, "concurrency_limit": None, "running": 0, "waiting": 2, "late": 0}
+    assert status._queue(queue | {"starting": 14}) == "q: 0 running, 14 about to start, 2 waiting"
+    assert status._queue(queue | {"starting": 0}) == "q: 0 running, 2 waiting"

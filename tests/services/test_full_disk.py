@@ -28,11 +28,14 @@ def test_no_code_starts_whose_start_is_not_on_record(tmp_path: Path) -> None:
             await world.until(NOON + minutes(2.5))
             assert began(house) == [NOON + minutes(1)]
             assert house.store.degraded is not None
-            problems = (await house.control.status())["problems"]
-            assert any("disk is full" in problem for problem in problems)
+            status = await house.control.status()
+            assert any("disk is full" in problem for problem in status["problems"])
+            for each in (status["work_queues"][0], status["work_pools"][0]):
+                assert (each["running"], each["starting"]) == (len(status["running"]), 1) == (0, 1)
             world.disk.well()
             await world.wait(seconds(10))
             assert house.store.degraded is None
+            assert [each["starting"] for each in (await house.control.status())["work_queues"]] == [0, 0]
             assert len(began(house)) == 2
             found = [run for run in await world.runs(house) if run.due == NOON + minutes(2)]
             assert names(found) == ["Completed"]

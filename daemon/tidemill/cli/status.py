@@ -56,7 +56,7 @@ def _show_live(session: Session, found: dict[str, Any]) -> None:
         ("Addresses", ", ".join(found["addresses"]) or "control socket only"),
         ("Time zone", found["timezone"]),
         ("Deployments", _deployments(found)),
-        ("Runs", f"{len(found['running'])} running, {found['waiting']} waiting"),
+        ("Runs", f"{len(found['running'])} running{_starting(found['work_queues'])}, {found['waiting']} waiting"),
         ("Last day", _lately(found.get("lately"))),
         ("Lines dropped", found["dropped_log_lines"] or None),
         ("Told", _told(found.get("notify"), now)),
@@ -174,6 +174,12 @@ def _by_file(found: dict[str, Any]) -> list[str]:
     return things
 
 
+def _starting(queues: list[dict[str, Any]]) -> str:
+    """Return how many hold slots and have no code yet: their start is not on record, as the disk may be full."""
+    count = sum(each.get("starting", 0) for each in queues)
+    return f", {count} about to start" if count else ""
+
+
 def _most(items: list[Any], line: Callable[[Any], str]) -> list[str]:
     shown = [line(each) for each in items[:MOST]]
     return [*shown, f"… and {len(items) - MOST} more"] if items[MOST:] else shown
@@ -198,8 +204,9 @@ def _next(run: dict[str, Any], now: datetime) -> str:
 def _queue(queue: dict[str, Any]) -> str:
     """Return a line for a queue that has something to tell."""
     limit = "" if queue["concurrency_limit"] is None else f" of {queue['concurrency_limit']}"
-    if not (queue["paused"] or queue["waiting"] or queue["running"]):
+    if not (queue["paused"] or queue["waiting"] or queue["running"] or queue.get("starting")):
         return ""
     paused = "paused, " if queue["paused"] else ""
     late = f", {queue['late']} late" if queue.get("late") else ""
-    return f"{queue['name']}: {paused}{queue['running']}{limit} running, {queue['waiting']} waiting{late}"
+    running = f"{queue['running']}{limit} running{_starting([queue])}"
+    return f"{queue['name']}: {paused}{running}, {queue['waiting']} waiting{late}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
@@ -184,6 +185,7 @@ class Status:
         }
 
     def _queues(self) -> list[dict[str, Any]]:
+        starting = Counter(run.work_queue for worker in self._workers.values() for run in worker.starting.values())
         waiting: dict[str, int] = {}
         late: dict[str, int] = {}
         for run in self._dispatcher.lineup:
@@ -197,12 +199,17 @@ class Status:
                 "priority": self._catalogue.value("work_queue", name, "priority"),
                 "paused": self._catalogue.paused("work_queue", name),
                 "concurrency_limit": self._catalogue.concurrency_limit("work_queue", name),
-                "running": self._dispatcher.lineup.used(Limit("queue", name)),
+                "running": self._dispatcher.lineup.used(Limit("queue", name)) - starting[name],
+                "starting": starting[name],
                 "waiting": waiting.get(name, 0),
                 "late": late.get(name, 0),
             }
             for name, queue in self._catalogue.queues.items()
         ]
+
+    def _starting(self, pool: str) -> int:
+        """Return how many runs hold slots while their start is not on record yet: the store may take nothing."""
+        return len(self._workers[pool].starting) if pool in self._workers else 0
 
     def _pools(self) -> list[dict[str, Any]]:
         return [
@@ -211,7 +218,8 @@ class Status:
                 "type": pool.type,
                 "paused": self._catalogue.paused("work_pool", name),
                 "concurrency_limit": self._catalogue.concurrency_limit("work_pool", name),
-                "running": self._dispatcher.lineup.used(Limit("pool", name)),
+                "running": self._dispatcher.lineup.used(Limit("pool", name)) - self._starting(name),
+                "starting": self._starting(name),
                 "abandoned": self._workers[name].abandoned if name in self._workers else 0,
             }
             for name, pool in self._catalogue.pools.items()

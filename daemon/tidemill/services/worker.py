@@ -68,6 +68,7 @@ class Worker:
         self.pool = pool
         self.runner = runner
         self.live: dict[str, Live] = {}
+        self.starting: dict[str, FlowRun] = {}  # taken, with slots, until their start is on record
         self._dispatcher = dispatcher
         self._orchestrator = orchestrator
         self._catalogue = catalogue
@@ -206,7 +207,11 @@ class Worker:
         if await self._shadowed(taken):
             return None
         owner = owner_elsewhere(self.pool) if self._remote is not None else None
-        run = await self._orchestrator.begin(taken, owner=owner)
+        self.starting[taken.id] = taken
+        try:
+            run = await self._orchestrator.begin(taken, owner=owner)
+        finally:
+            del self.starting[taken.id]
         if run is None:
             await self._dispatcher.put_back(taken)
             return None
