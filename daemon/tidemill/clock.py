@@ -15,6 +15,8 @@ MICROSECOND = timedelta(microseconds=1)
 # A sleep does not notice that the machine was suspended or its clock set; sleeping in slices bounds the surprise.
 SLICE_S = 30.0
 
+INSTANT = "2026-03-29T01:00:00Z"
+
 
 class Clock(Protocol):
     """Wall time for what people see, monotonic time for durations, and waiting."""
@@ -55,3 +57,19 @@ def to_us(when: datetime) -> int:
 def from_us(us: int) -> datetime:
     """Return the aware UTC instant of so many microseconds since 1970."""
     return EPOCH + timedelta(microseconds=us)
+
+
+def instant(text: str) -> datetime:
+    """Return the aware instant of RFC 3339 text. Raises ValueError where it is not that or has no offset."""
+    try:
+        when = datetime.fromisoformat(text)
+    except ValueError:
+        raise ValueError(no_instant(text)) from None
+    if when.tzinfo is None:
+        raise ValueError(f'"{text}" has no offset; write for example {INSTANT}')
+    return when
+
+
+def no_instant(text: str, example: str = INSTANT) -> str:
+    """Return what is said of a text that should be a date with time."""
+    return f'"{text[:60]}" is no date with time; write for example {example}'

@@ -24,6 +24,12 @@ class TidemillError(Exception):
     exit_code: ClassVar[int] = EXIT_FAILED
 
 
+class WrongUsageError(TidemillError):
+    """What was asked for is not said as it should be. The text says what is wrong and how it is said."""
+
+    exit_code = EXIT_USAGE
+
+
 class NotFoundError(TidemillError):
     """Nothing has that name or id. The text lists near names where there are some."""
 

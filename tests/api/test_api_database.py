@@ -87,7 +87,7 @@ async def test_other_rules_are_taken_from_a_sockets_file_only(mill: Mill) -> Non
 async def test_a_rule_that_is_none_is_told_and_nothing_goes(mill: Mill, body: dict[str, object], words: str) -> None:
     async with client(mill, socket=True) as http:
         answer = await http.post("/database/prune", json=body)
-    assert answer.status_code == 400
+    assert answer.status_code == 422
     assert words in answer.json()["detail"]
     assert await runs_left(mill) == 3
 

@@ -271,8 +271,8 @@ async def test_finding_where_the_last_lines_begin_takes_pieces_of_bounded_size(
     [
         ({"deployment": "bored-dayly"}, "did you mean bored-daily"),
         ({"flow_run_id": "zzzz"}, "no flow run has the id or name"),
-        ({"since": "yesterday"}, "since: 'yesterday' is no instant"),
-        ({"until": "2026-03-29T01:00:00"}, "until: an instant has an offset"),
+        ({"since": "yesterday"}, 'since: "yesterday" is no date with time; write for example 2026-03-29T01:00:00Z'),
+        ({"until": "2026-03-29T01:00:00"}, 'until: "2026-03-29T01:00:00" has no offset; write for example'),
         ({"tail": "100001"}, "at most the last 100000 lines"),
         ({"level": "loud"}, 'level: "loud" is not a number'),
         ({"cursor": "{}"}, "cursor: "),

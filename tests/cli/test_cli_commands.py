@@ -286,7 +286,7 @@ def test_a_schedule_that_is_over_says_since_when_as_people_write_it(capsys: pyte
         (("--cron", "0 9 * * *", "--timezone", "Mars/Olympus"), "Mars/Olympus"),
         (("--interval", "soon"), "duration"),
         (("--at", "tomorrow"), "tomorrow"),
-        (("--cron", "0 9 * * *", "--after", "2026-13-01"), '--after: "2026-13-01" is no instant; write for'),
+        (("--cron", "0 9 * * *", "--after", "2026-13-01"), '--after: "2026-13-01" is no date with time; write for'),
         (
             ("--rrule", "DTSTART=20260101T090000;FREQ=DAILY"),
             'DTSTART is not a part of a rule; put "DTSTART:20260101T090000" on a line before it',

@@ -326,7 +326,7 @@ def test_pruning_without_a_daemon_takes_the_lock(stopped: Shell, tmp_path: Path)
 def test_a_rule_that_is_none_deletes_nothing(shell: Shell, option: str, value: str, words: str) -> None:
     shell.finish(1000)
     code, _, err = shell.run("db", "prune", option, value)
-    assert code == 1
+    assert code == 2
     assert words in err
     assert len(shell.json("flow-run", "ls")) == 1
 

@@ -334,7 +334,7 @@ def test_why_explains_a_run_or_a_deployment(shell: Shell) -> None:
     )
     assert shell.run("why", "nobody")[0] == 4
     code, _, err = shell.run("why", "bored-daily", "--at", "soon")
-    assert code == 1
+    assert code == 2
     assert '"soon" is no time; write for example "2026-03-29"' in err
 
 
@@ -354,3 +354,9 @@ def test_a_backfill_that_was_never_begun_is_told_so(shell: Shell) -> None:
     out = shell.text("deployment", "backfill", "bored-daily")
     assert out.startswith("bored-daily was never backfilled. Begin: tidemill deployment backfill bored-daily --from")
     assert shell.json("deployment", "backfill", "bored-daily") == []
+
+
+def test_a_backfill_from_a_time_that_is_none_is_wrong_usage(shell: Shell) -> None:
+    code, _, err = shell.run("deployment", "backfill", "bored-daily", "--from", "banana")
+    assert code == 2
+    assert '"banana" is no time; write for example "2026-03-29"' in err

@@ -145,7 +145,7 @@ def _took(each: dict[str, Any]) -> timedelta:
 @pytest.mark.parametrize(
     ("argv", "code", "told"),
     [
-        (("--from", "yesterday"), 2, '--from: "yesterday" is no instant'),
+        (("--from", "yesterday"), 2, '--from: "yesterday" is no date with time; write for example 2026-03-28 or'),
         (("--for", "2 fortnights"), 2, "--for: "),
         (("--for", "1s"), 2, "shorter than a minute"),
         (("--duration", "dayly=2m"), 4, "no deployment is called dayly; did you mean daily?"),

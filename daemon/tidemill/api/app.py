@@ -41,7 +41,7 @@ from tidemill.api.bodies import BadRequestError
 from tidemill.api.configuration import CONFIGURATION
 from tidemill.api.ports import Control
 from tidemill.api.writes import Answer
-from tidemill.errors import NotFoundError, StoreUnavailableError, TidemillError, TransitionError
+from tidemill.errors import NotFoundError, StoreUnavailableError, TidemillError, TransitionError, WrongUsageError
 
 logger = logging.getLogger("tidemill.api")
 
@@ -52,7 +52,7 @@ Handler = Callable[[Request], Awaitable[Any]]
 # What a TidemillError is in HTTP; the first that fits. Others are refusals of what was asked.
 _STATUS: tuple[tuple[type[TidemillError], int], ...] = (
     (NotFoundError, 404),
-    (BadRequestError, 422),
+    (WrongUsageError, 422),
     (TransitionError, 409),
     (StoreUnavailableError, 503),
     (TidemillError, 400),

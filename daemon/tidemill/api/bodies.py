@@ -12,13 +12,13 @@ from typing import Any
 import msgspec
 
 from tidemill.core.states import StateType
-from tidemill.errors import TidemillError
+from tidemill.errors import WrongUsageError
 
 MAX_LIMIT = 200  # Prefect's; also what is answered where no limit is given
 MAX_OFFSET = 2**63 - 1  # SQLite's
 
 
-class BadRequestError(TidemillError):
+class BadRequestError(WrongUsageError):
     """The request does not say what it should. The text says what is wrong."""
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
-from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -21,7 +20,7 @@ from tidemill.api.bodies import BadRequestError, number
 from tidemill.api.ports import Control
 from tidemill.api.streams import HEARTBEAT_S, PACE_S, Ending, message
 from tidemill.api.timeline import Line, States, Tail, Timeline, loudness, state_lines
-from tidemill.clock import to_us
+from tidemill.clock import instant, to_us
 from tidemill.core.deployments import Deployment
 from tidemill.core.events import Event, RunChanged, RunDeleted
 from tidemill.errors import NotFoundError
@@ -84,12 +83,9 @@ def _instant(query: Mapping[str, str], name: str, default: int) -> int:
     if not text:
         return default
     try:
-        when = datetime.fromisoformat(text)
+        return to_us(instant(text))
     except ValueError as error:
-        raise BadRequestError(f"{name}: {text!r} is no instant: {error}") from error
-    if when.tzinfo is None:
-        raise BadRequestError(f"{name}: an instant has an offset; write for example 2026-03-29T01:00:00Z")
-    return to_us(when)
+        raise BadRequestError(f"{name}: {error}") from error
 
 
 def _deployment(connection: sqlite3.Connection, text: str) -> str:

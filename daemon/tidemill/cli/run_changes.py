@@ -12,18 +12,12 @@ import msgspec
 from tidemill.cli import run_filters, text
 from tidemill.cli.progress import Progress
 from tidemill.cli.session import Session
-from tidemill.errors import EXIT_FAILED, EXIT_OK, EXIT_USAGE, TidemillError
+from tidemill.errors import EXIT_FAILED, EXIT_OK, TidemillError, WrongUsageError
 
 PAGE = 200
 MOST = 10_000  # runs of one command
 BATCH = 50  # runs of one request
 SHOWN = 10
-
-
-class WrongUsageError(TidemillError):
-    """The command does not say which runs. The text says how."""
-
-    exit_code = EXIT_USAGE
 
 
 class Verb(msgspec.Struct, frozen=True, kw_only=True):

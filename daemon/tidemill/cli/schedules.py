@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from tidemill.cli import text
 from tidemill.cli.session import Session
+from tidemill.clock import no_instant
 from tidemill.errors import EXIT_USAGE, TidemillError
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ def _instant(option: str, value: str) -> datetime:
     try:
         return datetime.fromisoformat(value)
     except ValueError as error:
-        raise ValueError(f'{option}: "{value}" is no instant; write for example 2026-03-29T02:30') from error
+        raise ValueError(f"{option}: {no_instant(value, '2026-03-29T02:30')}") from error
 
 
 def _after(value: str, compiled: CompiledSchedule) -> datetime:

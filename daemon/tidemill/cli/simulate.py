@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from tidemill.cli import configuration, text
 from tidemill.cli.progress import Progress
 from tidemill.cli.session import Session
+from tidemill.clock import no_instant
 from tidemill.errors import EXIT_USAGE, NotFoundError, TidemillError
 
 if TYPE_CHECKING:
@@ -129,9 +130,7 @@ def _start(session: Session, loaded: Loaded) -> datetime:
             when = zones.read(when, zones.zone(loaded.settings.daemon.timezone)).instant
         return when.astimezone(UTC)
     except (ValueError, OverflowError) as error:
-        raise SimulationRefusedError(
-            f'--from: "{written}" is no instant ({error}); write for example 2026-03-28 or 2026-03-28T06:00'
-        ) from error
+        raise SimulationRefusedError(f"--from: {no_instant(written, '2026-03-28 or 2026-03-28T06:00')}") from error
 
 
 def _end(start: datetime, written: str | None, timezone: str) -> datetime:

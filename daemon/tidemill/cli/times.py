@@ -11,17 +11,12 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from tidemill import durations
+from tidemill.clock import instant
 
 
 def parse(text: str) -> datetime:
     """Return the aware instant of RFC 3339 text. Raises ValueError where it is not that or has no offset."""
-    try:
-        when = datetime.fromisoformat(text)
-    except ValueError:
-        raise ValueError(f'"{text[:60]}" is no date with time; write for example 2026-03-29T01:00:00Z') from None
-    if when.tzinfo is None:
-        raise ValueError(f'"{text}" has no offset; write for example 2026-03-29T01:00:00Z')
-    return when
+    return instant(text)
 
 
 def zone(name: str | None) -> tzinfo | None:

@@ -17,13 +17,19 @@ from tidemill.errors import (
     StoreUnavailableError,
     TidemillError,
     TransitionError,
+    WrongUsageError,
 )
 
 CONNECT_S = 5.0
 ANSWER_S = 60.0  # the daemon's streams, too, say something more often than this
 MAX_LINE_BYTES = 64 * 1024
 
-_ERRORS: dict[int, type[TidemillError]] = {404: NotFoundError, 409: TransitionError, 503: StoreUnavailableError}
+_ERRORS: dict[int, type[TidemillError]] = {
+    404: NotFoundError,
+    409: TransitionError,
+    422: WrongUsageError,
+    503: StoreUnavailableError,
+}
 Connect = Callable[[], socket.socket]
 
 
