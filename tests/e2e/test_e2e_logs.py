@@ -60,7 +60,7 @@ from tidemill.events import emit_event
 @flow
 def order():
     emit_event("order.placed", {"prefect.resource.id": "orders.eu"}, payload={"rows": 3})
-    emit_event("nothing.else", {})
+    emit_event("nothing.else", {"prefect.resource.id": "orders.eu"})
 """
 
 
@@ -75,7 +75,7 @@ def test_what_flows_emit_is_in_the_log_live_and_after_it(make: Make) -> None:
         assert daemon.stop() == 0
         until(lambda: "stopped\n" in out.read_text(), "the end is told")
     told = sorted(daemon.log.splitlines())
-    assert [line for line in told if line.endswith("Event nothing.else")]
+    assert [line for line in told if line.endswith("Event nothing.else of orders.eu")]
     assert sorted(line for line in out.read_text().splitlines() if not line.startswith("tidemill:")) == told
     assert sorted(daemon.command("logs", "-n", "all")[1].splitlines()) == told
 

@@ -80,6 +80,8 @@ def test_each_kind_has_its_shape(run: RunContext, create: Callable[[], None], ki
         (lambda: create_json_artifact("a", {"x": float("nan")}), r"\$\.x is NaN"),
         (lambda: create_json_artifact("a", "x" * 1024 * 1024), "too large"),
         (lambda: create_json_artifact("  ", 1), "key is a text with something in it"),
+        (lambda: create_markdown_artifact("x", "Bad Key!"), "'Bad Key!' has more than lower-case letters, digits"),
+        (lambda: create_progress_artifact(1, "rows_read"), "create_json_artifact, which takes any key"),
         (lambda: create_json_artifact(3, 1), "key is a text with something in it"),
         (lambda: create_json_artifact("a", 1, keep_versions=0), "keep_versions is at least 1"),
         (lambda: create_table_artifact("rows", "a"), "a list of rows or a dict of columns, not str"),

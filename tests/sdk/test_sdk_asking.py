@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -408,14 +409,35 @@ def test_what_belongs_into_the_deployments_table_is_refused(options: dict[str, A
 # Events
 
 
+SHOP = {"prefect.resource.id": "shop", "prefect.resource.role": "seller"}
+
+
+@pytest.mark.parametrize(
+    ("resource", "related", "says"),
+    [
+        ({}, [], "the resource of event 'e' has no \"prefect.resource.id\" (it has nothing); add it: "),
+        ({"prefect.resource.id": ""}, [], 'has no "prefect.resource.id"'),
+        (SHOP, [{"prefect.resource.role": "seller"}], "a related resource of event 'e' has no \"prefect.resource.id\""),
+        (SHOP, [{"prefect.resource.id": "shop"}], 'has no "prefect.resource.role" (it has prefect.resource.id)'),
+    ],
+)
+def test_an_event_of_nothing_is_refused(resource: dict[str, str], related: list[dict[str, str]], says: str) -> None:
+    @flow
+    def main() -> None:
+        with pytest.raises(ValueError, match=re.escape(says)):
+            emit_event("e", resource, related=related)
+
+    with tidemill_test_harness() as harness:
+        main()
+    assert not harness.run.events
+
+
 def test_an_event_is_told() -> None:
     @flow
     def main() -> str:
-        return emit_event(
-            "orders.loaded", {"prefect.resource.id": "o"}, payload={"rows": 3}, related=[{"a": "b"}]
-        ).event
+        return emit_event("orders.loaded", {"prefect.resource.id": "o"}, payload={"rows": 3}, related=[SHOP]).event
 
     with tidemill_test_harness() as harness:
         assert main() == "orders.loaded"
     (event,) = harness.run.events
-    assert (event.resource, event.payload) == ({"prefect.resource.id": "o"}, {"rows": 3, "related": [{"a": "b"}]})
+    assert (event.resource, event.payload) == ({"prefect.resource.id": "o"}, {"rows": 3, "related": [SHOP]})

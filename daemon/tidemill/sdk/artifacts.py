@@ -6,6 +6,7 @@ the artifact's id at once (async code may await them all the same); it is durabl
 
 from __future__ import annotations
 
+import re
 from collections.abc import Generator, Mapping, Sequence
 from typing import Any
 
@@ -22,6 +23,11 @@ class ArtifactId(str):
     def __await__(self) -> Generator[Any, None, ArtifactId]:
         yield from ()
         return self
+
+
+# Tidemill's own kind, whose keys are free.
+_ANY_KEY = "json"
+_PREFECTS_KEY = re.compile(r"[a-z0-9-]+")
 
 
 def create_json_artifact(
@@ -140,6 +146,11 @@ def _report(
 ) -> ArtifactId:
     if key is not None and not _is_text(key):
         raise ValueError(f"an artifact's key is a text with something in it, or None, not {key!r}")
+    if key is not None and kind != _ANY_KEY and not _PREFECTS_KEY.fullmatch(key):
+        raise ValueError(
+            f"artifact key {key[:80]!r} has more than lower-case letters, digits and dashes; "
+            "write it so, as Prefect does, or keep the document by create_json_artifact, which takes any key"
+        )
     if keep_versions is not None and keep_versions < 1:
         raise ValueError(f"keep_versions is at least 1, not {keep_versions}: the latest version always stays")
     context = run_context()

@@ -12,6 +12,8 @@ from tidemill.core.reports import EventReport
 from tidemill.sdk.context import run_context
 from tidemill.sdk.identity import new_id
 
+ID, ROLE = "prefect.resource.id", "prefect.resource.role"
+
 
 class Event(msgspec.Struct, frozen=True, kw_only=True):
     """What was told."""
@@ -35,11 +37,15 @@ def emit_event(
 ) -> Event:
     """Tell that ``event`` happened to ``resource``, now or at ``occurred`` (aware). ``payload`` is JSON.
 
-    ``related`` resources go with the payload. Never waits. Raises ``NoRunError`` outside a run.
+    ``related`` resources go with the payload. Never waits. Raises ``NoRunError`` outside a run, ``ValueError`` for a
+    resource without ``prefect.resource.id``, or a related one without that or ``prefect.resource.role``.
 
     >>> emit_event("orders.loaded", {"prefect.resource.id": "orders.eu"}, payload={"rows": 3})  # doctest: +SKIP
     """
     context = run_context()
+    _require(resource, f"the resource of event {event!r}", ID)
+    for each in related or ():
+        _require(each, f"a related resource of event {event!r}", ID, ROLE)
     now = context.clock.now()
     told = Event(
         id=id or new_id(now),
@@ -56,3 +62,10 @@ def emit_event(
         EventReport(event=event, resource=told.resource, payload=carried or None, occurred=told.occurred)
     )
     return told
+
+
+def _require(resource: Mapping[str, Any], what: str, *labels: str) -> None:
+    for label in labels:
+        if not resource.get(label):
+            known = ", ".join(map(str, resource)) or "nothing"
+            raise ValueError(f'{what} has no "{label}" (it has {known}); add it: {{"{label}": "…"}}')
