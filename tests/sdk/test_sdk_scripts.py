@@ -50,6 +50,7 @@ class FakeDaemon:
         self.refuse: dict[str, list[int]] = {}  # statuses to answer with, by the path's last part
         self.variable: Any = "fi"
         self.answers_later = 0
+        self.kept: dict[str, Any] = {}  # a flow run's document at its end
 
     def take(self, what: str, body: bytes) -> tuple[int, Any]:
         """Return a status and an answer; status 0: the connection breaks."""
@@ -86,7 +87,7 @@ class FakeDaemon:
                 return 200, ScriptAnswer(answer=self.variable)
             return 200, ScriptAnswer(error="not to be had here")
         self.ended.append(msgspec.json.decode(body, type=ScriptEnds))
-        return 200, {}
+        return 200, self.kept
 
 
 @pytest.fixture
@@ -235,6 +236,34 @@ def test_a_wish_to_cancel_ends_the_script_s_run(daemon: FakeDaemon) -> None:
         main()
     assert stopped.is_set()
     assert daemon.ended[0].state.type is StateType.CANCELLED
+
+
+def test_code_that_does_not_heed_a_cancellation_is_interrupted(daemon: FakeDaemon) -> None:
+    daemon.cancel = "cancelled by a person"
+    nothing = threading.Event()
+
+    @flow
+    def main() -> None:
+        for _ in range(10_000):  # which ends, should nobody interrupt it
+            nothing.wait(0.01)
+
+    with pytest.raises(TerminationSignal):
+        main()
+    assert daemon.ended[0].state.type is StateType.CANCELLED
+
+
+def test_an_end_that_the_daemon_has_otherwise_is_told_so(
+    daemon: FakeDaemon, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The script had ended before it could hear that it was cancelled."""
+    daemon.kept = {"state": {"type": "CANCELLED", "name": "Cancelled", "message": "by a person"}}
+
+    @flow
+    def main() -> None: ...
+
+    main()
+    assert daemon.ended[0].state.type is StateType.COMPLETED
+    assert "Finished in state Completed(); the daemon has it as Cancelled: by a person" in capsys.readouterr().err
 
 
 def test_a_quiet_run_gives_signs_of_life(daemon: FakeDaemon) -> None:

@@ -26,16 +26,13 @@ from tidemill.runners.lag import LagMonitor
 from tidemill.runners.outcomes import completed, failed, stopped, timed_out, told_traceback
 from tidemill.sdk.blocking import may_block
 from tidemill.sdk.context import FLOW, RunContext, current
-from tidemill.sdk.deadline import Interruptible
+from tidemill.sdk.deadline import HEEDING_S, Interruptible
 from tidemill.sdk.definitions import FlowDefinition
 from tidemill.sdk.driver import drive
 from tidemill.sdk.entrypoints import Generation
 from tidemill.sdk.exceptions import TerminationSignal
 from tidemill.sdk.flow_engine import run_attempt
 from tidemill.sdk.flows import as_flow
-
-# Code in a thread that was told to end has so long to end by itself before an exception is raised in it.
-HEEDING_S = 1.0
 
 
 class _Prepared(NamedTuple):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -21,9 +22,11 @@ from tidemill.core.states import StateType
 from tidemill.sdk import capture
 from tidemill.sdk.canonical import unicode_text
 from tidemill.sdk.context import RunContext, current
+from tidemill.sdk.deadline import HEEDING_S, Interruptible
 from tidemill.sdk.definitions import FlowDefinition
 from tidemill.sdk.documents import as_document
 from tidemill.sdk.driver import drive
+from tidemill.sdk.exceptions import TerminationSignal
 from tidemill.sdk.flow_engine import run_flow
 from tidemill.sdk.identity import new_id, new_name
 from tidemill.sdk.local import LocalRecorder
@@ -130,7 +133,8 @@ def outside() -> Iterator[RunContext]:
 
 def script_run(flow: FlowDefinition, parameters: dict[str, Any], *, wait_for: Any, return_state: bool) -> Any:
     """Run a sync flow that a script calls."""
-    with _Script(flow, parameters) as script:
+    with _Script(flow, parameters) as script, Interruptible() as code:
+        script.interrupt(code)
         return drive(script.carry(BLOCKING, wait_for, return_state))
 
 
@@ -198,6 +202,10 @@ class _Script:
         if task is not None:
             self._context.on_end = partial(_cancel_there, loop, task)
 
+    def interrupt(self, code: Interruptible) -> None:
+        """Interrupt ``code``, which runs in a thread, when the run is told to end and it does not heed that."""
+        self._context.on_end = partial(_interrupt_later, self._context, code)
+
     async def carry(self, way: Way, wait_for: Any, return_state: bool) -> Any:
         """Run the flow; what it raises is raised."""
         try:
@@ -222,6 +230,17 @@ class _Script:
             type_ = StateType.CANCELLED if cancelled else StateType.CRASHED
             state = State(type_, message="The run was cancelled." if cancelled else "The script ended it.")
         self._session.end(state, as_document(state.data) if state.is_completed() else None)
+
+
+def _interrupt_later(context: RunContext, code: Interruptible) -> None:
+    timer = threading.Timer(HEEDING_S, _interrupt, (context, code))
+    timer.daemon = True
+    timer.start()
+
+
+def _interrupt(context: RunContext, code: Interruptible) -> None:
+    if context.told_to_end:  # else its hooks are at work, which is heeding it
+        code.interrupt(TerminationSignal)
 
 
 def _cancel_there(loop: asyncio.AbstractEventLoop, task: asyncio.Task[Any]) -> None:

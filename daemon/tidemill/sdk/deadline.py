@@ -111,6 +111,10 @@ def _alarm_is_free() -> bool:
     return handler in (signal.SIG_DFL, signal.SIG_IGN, None) or ours
 
 
+# Code in a thread that was told to end has so long to end by itself before an exception is raised in it.
+HEEDING_S = 1.0
+
+
 class Interruptible:
     """Code in a thread that another thread may end, at its next Python instruction.
 

@@ -79,6 +79,18 @@ def found_daemon(environ: Mapping[str, str]) -> Daemon | None:
     return None if wire is None else Daemon(wire)
 
 
+class _KeptState(msgspec.Struct):
+    type: str
+    name: str
+    message: str | None = None
+
+
+class _Kept(msgspec.Struct):
+    """A flow run as the daemon has it at its end; what of it is looked at."""
+
+    state: _KeptState | None = None
+
+
 class ScriptSession:
     """One flow run of a script with its daemon."""
 
@@ -257,20 +269,29 @@ class ScriptRecorder:
             self._ending = True
             self._changed.notify_all()
         self._thread.join(self._begun.lease_s)
-        level = logging.INFO if state.is_completed() else logging.ERROR
-        who = f"Flow run {self._begun.name!r}"
-        self._teller.tell(level, who, f"Finished in state {state!r}", self._clock.now())
-        if self._gone is not None:
-            return
+        other = None if self._gone is not None else self._tell_end(state, document)
+        level = logging.INFO if state.is_completed() and other is None else logging.ERROR
+        told = f"Finished in state {state!r}" + (f"; the daemon has it as {other}" if other is not None else "")
+        self._teller.tell(level, f"Flow run {self._begun.name!r}", told, self._clock.now())
+
+    def _tell_end(self, state: State, document: Any) -> str | None:
+        """Tell the daemon how the run ended; return as what it has the run, where that is something else."""
         with self._changed:
             left = self._batch()
         body = ScriptEnds(
             session=self._begun.session, number=self._number + 1, state=state.told(document), reports=tuple(left)
         )
         try:
-            _insist(lambda: self._wire.send("POST", f"/script_runs/{self._begun.id}/end", body), self._begun.lease_s)
+            path = f"/script_runs/{self._begun.id}/end"
+            text = _insist(lambda: self._wire.send("POST", path, body), self._begun.lease_s)
         except TidemillError as error:
+            who = f"Flow run {self._begun.name!r}"
             self._teller.tell(logging.ERROR, who, f"its end could not be told: {error}", self._clock.now())
+            return None
+        kept = msgspec.json.decode(text, type=_Kept).state
+        if kept is None or kept.type == state.type:
+            return None
+        return f"{kept.name}: {kept.message}" if kept.message else kept.name
 
 
 def _insist(send: Callable[[], bytes], for_s: float) -> bytes:
