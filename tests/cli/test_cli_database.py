@@ -187,6 +187,7 @@ def test_a_copy_is_put_into_a_state_directory_that_has_no_database(stopped: Shel
         (("restore", "nowhere.db"), 4, "there is no such file"),
         (("restore", "tidemill.db"), 1, "is the database itself"),
         (("backup", "no/such/folder/copy.db"), 1, "there is no such folder"),
+        (("backup", "no-such-folder/"), 1, "there is no such folder"),
         (("check", "."), 78, "is a folder"),
         (("check", "nowhere.db"), 4, "there is no such file"),
     ],

@@ -402,6 +402,7 @@ def test_status_of_a_daemon_that_is_down(shell: Shell) -> None:
     shell.daemon.stop()
     out = shell.text("status", code=3)
     assert "The daemon is down; never ran here." in out
+    assert "Start it: tidemill start\n" in out
     assert "1 Completed" in out
     assert shell.json("status", code=3)["state"] == "down"
 

@@ -179,7 +179,11 @@ def test_an_older_unit_that_nobody_edited_is_replaced(folder: Path, capsys: Outp
     unit.write_text(units.signed(units.template(units.SERVICE).replace("WatchdogSec=30s", "WatchdogSec=10s")))
     assert install() == 0
     assert "WatchdogSec=30s" in unit.read_text()
-    assert f"Replaced: {unit}" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert f"Replaced: {unit}" in out
+    assert "  systemctl enable tidemill\n  systemctl restart tidemill\n" in out, (
+        "the one that runs goes by the old unit"
+    )
 
 
 EDITS = [

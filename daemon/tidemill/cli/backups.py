@@ -40,8 +40,10 @@ def backup(session: Session) -> None:
 
 
 def _target(session: Session) -> Path:
-    given: Path = session.args.file
-    target = given.expanduser().absolute()
+    given: str = session.args.file
+    target = Path(given).expanduser().absolute()
+    if given.endswith("/") and not target.is_dir():
+        raise TidemillError(f"{target}: there is no such folder; make it first")
     if target.is_dir():
         target /= f"tidemill-{session.now():%Y%m%dT%H%M%SZ}.db"
     if not target.parent.is_dir():

@@ -17,7 +17,7 @@ def add(commands: Any, name: str, line: str, common: argparse.ArgumentParser) ->
     backup = verbs.add_parser(
         "backup", help=about, description=f"{about}; the copy is looked through.", parents=[common]
     )
-    backup.add_argument("file", type=Path, metavar="FILE", help="the copy; in a folder it is named by the time")
+    backup.add_argument("file", metavar="FILE", help="the copy; in a folder it is named by the time")
     backup.add_argument("--force", action="store_true", help="replace a FILE that is there already")
     backup.set_defaults(run=backups.backup)
 

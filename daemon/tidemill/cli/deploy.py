@@ -11,6 +11,7 @@ from tidemill.cli import drop_ins, text, times
 from tidemill.cli.finding import find
 from tidemill.cli.given import parameter, parameters
 from tidemill.cli.session import Session, segment
+from tidemill.core.builtins import BUILTIN_PARAMETERS
 from tidemill.errors import TidemillError
 
 # Options that are keys of the same name, each given once.
@@ -99,6 +100,12 @@ def deploy(session: Session) -> None:
 def _table(args: argparse.Namespace, entrypoint: str) -> dict[str, Any]:
     table: dict[str, Any] = {"flow": entrypoint}
     given = {**args.params, **dict(args.param)}
+    # In a file a built-in flow's parameters may stand beside the other keys.
+    beside = [(key, value) for key, value in args.set if key in BUILTIN_PARAMETERS.get(entrypoint, ())]
+    for key, value in beside:
+        if key in given:
+            raise TidemillError(f"{key} is given twice")
+        given[key] = value
     if given:
         table["parameters"] = given
     zone = {"timezone": args.timezone} if args.timezone is not None else {}
@@ -115,6 +122,8 @@ def _table(args: argparse.Namespace, entrypoint: str) -> dict[str, Any]:
         table["paused"] = True
     table |= {key: value for key in _PLAIN if (value := getattr(args, key)) is not None}
     for key, value in args.set:
+        if (key, value) in beside:
+            continue
         if key in table:
             raise TidemillError(f"{key} is given twice")
         table[key] = str(Path(value).expanduser().absolute()) if key in _PATHS else value

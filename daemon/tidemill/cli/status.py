@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
+from tidemill.api import places
 from tidemill.cli import automations, backfills, overrides, text, times
 from tidemill.cli.session import Session
 from tidemill.errors import EXIT_FAILED, EXIT_NO_DAEMON, EXIT_OK
@@ -44,7 +46,15 @@ def _show_down(session: Session, found: dict[str, Any]) -> None:
     print(f"The daemon is down; {seen}.")
     counts = ", ".join(f"{number} {name}" for name, number in found["flow_runs"].items() if number)
     print(f"Its database {session.link.where} holds: {counts or 'no flow runs'}.")
-    print("Start it: tidemill start")
+    print(f"Start it: {start_command(Path(session.link.where))}")
+
+
+def start_command(database: Path) -> str:
+    """Return the command that starts the daemon of a database: that of its service, where it has one."""
+    unit = database.parent.name
+    if database.parent.parent != places.SYSTEM_STATE.parent or not unit.startswith("tidemill"):
+        return "tidemill start"
+    return "systemctl start " + (unit if unit in ("tidemill", "tidemill-jobs") else unit.replace("-", "@", 1))
 
 
 def _show_live(session: Session, found: dict[str, Any]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import os
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -68,6 +69,11 @@ def install(session: Session) -> None:
     done = [(unit, _write(unit)) for unit in plan.units]
     if not BOOTED.is_dir():
         plan.notes.append("this machine was not started by systemd: the units wait until one is")
+    if any(action == "replaced" for _, action in done):  # what runs goes by the old one
+        turn = re.compile("(.*) enable --now (.*)")
+        plan = plan._replace(
+            next="\n".join(turn.sub(r"\1 enable \2\n\1 restart \2", each) for each in plan.next).split("\n")
+        )
     if session.json:
         written = [{"path": str(unit.path), "action": action} for unit, action in done]
         session.show({"units": written, "notes": plan.notes, "next": plan.next})
