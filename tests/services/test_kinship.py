@@ -95,6 +95,25 @@ def test_cancelling_goes_down_to_the_last_generation(tmp_path: Path) -> None:
     flows(tmp_path, main)
 
 
+def test_what_is_asked_for_on_the_way_out_is_cancelled_too(tmp_path: Path) -> None:
+    async def main(world: FlowWorld) -> None:
+        async def job(recorder: DaemonRecorder, _: Job) -> None:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                await recorder.ask(RunDeploymentQuestion(deployment="kid"))
+
+        async with world.carries({"job": job, "kid": for_ever}, CONFIG) as house:
+            parent = await house.control.create_run("job", name="n")
+            await world.clock.sleep(60)
+            await house.control.cancel_run(parent.id, "enough")
+            await world.ended(house, parent)
+            (child,) = await children(house, parent)
+            assert (await world.ended(house, child)).state.message == REASON
+
+    flows(tmp_path, main)
+
+
 def test_a_run_of_its_own_goes_on(tmp_path: Path) -> None:
     """``as_subflow=False``; and what a person retried after its parent's end is the person's."""
 
