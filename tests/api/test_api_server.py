@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import signal
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -184,15 +185,38 @@ async def test_a_request_that_does_not_arrive_is_not_waited_for(
 
 
 async def test_more_connections_than_are_served_get_a_word(
-    tmp_path: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """P13"""
-    monkeypatch.setattr(api_server, "MAX_CONNECTIONS", 2)
+    monkeypatch.setattr(api_server, "MAX_CONNECTIONS", 1)
+    caplog.set_level(logging.WARNING)
     async with Running(tmp_path, hello, clock).serving() as running:
         _, silent = await asyncio.open_unix_connection(running.path)
-        assert b"503 Service Unavailable" in await running.say(HELLO)
+        for _ in range(2):
+            said = await running.say(HELLO)
+            assert b"503 Service Unavailable" in said
+            assert b"the daemon has 1 connections open, which is the most; try again when some are closed" in said
         silent.close()
         await silent.wait_closed()
+    assert caplog.messages == ["refuses requests on the control socket: 1 connections are open, which is the most"]
+
+
+@pytest.mark.network
+async def test_who_fills_the_port_does_not_shut_out_the_control_socket(
+    tmp_path: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor the other way round: each has its own number of connections."""
+    monkeypatch.setattr(api_server, "MAX_CONNECTIONS", 1)
+    running = Running(tmp_path, hello, clock)
+    running.server.sockets += (port := sockets.bind(["127.0.0.1:0"]))
+    async with running.serving():
+        silent = [await asyncio.open_connection(*port[0].getsockname()) for _ in range(2)]
+        assert (await running.say(HELLO)).endswith(b"hello")
+        reader, writer = silent[1]
+        writer.write(HELLO)
+        assert b"503 Service Unavailable" in await reader.readuntil(b"\r\n")
+        for _, each in silent:
+            each.close()
 
 
 @pytest.mark.network

@@ -48,7 +48,12 @@ def owns(scope: Scope) -> bool:
     What such a one asks for may be code to run: it is no more than that user could do anyway.
     """
     found = scope.get("extensions", {}).get(EXTENSION, {})
-    return found.get("uid") in (0, os.geteuid()) and Path(str(found.get("socket"))).name == places.SOCKET
+    return found.get("uid") in (0, os.geteuid()) and by_control(found)
+
+
+def by_control(found: Mapping[str, Any]) -> bool:
+    """Say whether what :func:`address_of` found is a connection to the control socket."""
+    return Path(str(found.get("socket"))).name == places.SOCKET
 
 
 def address_of(connection: socket.socket) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 What is taken away, each measured: its signal handlers (the daemon owns signals), its loop that wakes ten times a second
 to look at a flag and a clock (an idle daemon does nothing), its polling shutdown. What is added: bounds on a request's
-head and on how long it may take to arrive.
+head and on how long it may take to arrive, and room on the control socket however many call by other ways.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from collections.abc import Sequence
 from email.utils import format_datetime
 from typing import Any
 
-from starlette.types import ASGIApp
+import msgspec
+from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import Server as UvicornServer
@@ -27,7 +28,10 @@ from tidemill.clock import Clock
 logger = logging.getLogger("tidemill.api")
 
 CLOSING_TURNS = 5
+# By the control socket, and as many by all other ways together: who fills the port does not shut the command line out.
 MAX_CONNECTIONS = 256
+# That connections are refused is said so often at most.
+SAY_FULL_S = 60.0
 MAX_URL_BYTES = 8 * 1024
 # How long a request, or the silence before the first one, may take to arrive.
 ARRIVAL_S = 20.0
@@ -42,7 +46,24 @@ class _State(ServerState):
     def __init__(self, clock: Clock) -> None:
         super().__init__()
         self.clock = clock
+        self.control = ServerState()  # who came by the control socket
         self._second = 0
+        self._said: float | None = None
+
+    def everyone(self) -> list[Any]:
+        """Return the connections that are open, by whatever way."""
+        return [*self.connections, *self.control.connections]
+
+    def underway(self) -> set[asyncio.Task[None]]:
+        """Return the requests that are being answered, by whatever way."""
+        return self.tasks | self.control.tasks
+
+    def is_full(self, where: str) -> None:
+        """Say in the log that a request was refused, once in a while."""
+        now = self.clock.monotonic()
+        if self._said is None or now - self._said >= SAY_FULL_S:
+            self._said = now
+            logger.warning("refuses requests %s: %d connections are open, which is the most", where, MAX_CONNECTIONS)
 
     def refresh_date(self) -> None:
         now = self.clock.now()
@@ -60,8 +81,11 @@ class _Protocol(HttpToolsProtocol):
     _peer: dict[Any, Any] | None = None  # who is at the other end of a unix socket
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
         self._peer = asker.address_of(transport.get_extra_info("socket"))
+        state = self.server_state
+        if isinstance(state, _State) and asker.by_control(self._peer):
+            self.connections, self.tasks = state.control.connections, state.control.tasks
+        super().connection_made(transport)
         self._arm()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -97,6 +121,11 @@ class _Protocol(HttpToolsProtocol):
         state = self.server_state
         if isinstance(state, _State):
             state.refresh_date()
+            if len(self.connections) > MAX_CONNECTIONS:
+                state.is_full(
+                    "on the control socket" if self.connections is state.control.connections else "of the API"
+                )
+                self.app = _refuse
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
@@ -118,6 +147,19 @@ class _Protocol(HttpToolsProtocol):
             self.transport.close()
 
 
+async def _refuse(_: Scope, __: Receive, send: Send) -> None:
+    """Answer 503: too many connections are open."""
+    detail = f"the daemon has {MAX_CONNECTIONS} connections open, which is the most; try again when some are closed"
+    body = msgspec.json.encode({"detail": detail})
+    headers = [
+        (b"content-type", b"application/json"),
+        (b"content-length", b"%d" % len(body)),
+        (b"connection", b"close"),
+    ]
+    await send({"type": "http.response.start", "status": 503, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
 class Server(UvicornServer):
     """Serves one application on sockets that are bound already, until told to stop."""
 
@@ -133,11 +175,10 @@ class Server(UvicornServer):
             proxy_headers=False,
             server_header=False,
             date_header=False,
-            limit_concurrency=MAX_CONNECTIONS,
             timeout_keep_alive=KEEP_ALIVE_S,
         )
         super().__init__(config)
-        self.server_state: ServerState = _State(clock)
+        self.server_state: _State = _State(clock)
         self.sockets = list(sockets)
 
     async def open(self) -> None:
@@ -157,9 +198,9 @@ class Server(UvicornServer):
             server.close()
         for opened in self.sockets:
             opened.close()
-        for connection in list(self.server_state.connections):
+        for connection in self.server_state.everyone():
             connection.shutdown()
-        tasks = set(self.server_state.tasks)
+        tasks = self.server_state.underway()
         if tasks:
             _, late = await asyncio.wait(tasks, timeout=GRACE_S)
             for task in late:
@@ -169,7 +210,7 @@ class Server(UvicornServer):
                 await asyncio.wait(late, timeout=GRACE_S)
         # Some turns: who had just been accepted becomes a connection, and one that is closed hears that it is.
         for _ in range(CLOSING_TURNS):
-            for connection in list(self.server_state.connections):
+            for connection in self.server_state.everyone():
                 transport: Any = connection.transport
                 transport.close()
             await asyncio.sleep(0)
