@@ -165,6 +165,11 @@ def test_at_a_terminal_there_are_colours_short_times_and_lines_as_they_were_prin
         (("--run", "nobody"), 4, "no flow run has the id or name"),
         (("--since", "soon"), 2, '--since: "soon" is no moment'),
         (("--since", "1h", "--until", "2h"), 2, "is not before --until"),
+        (
+            ("--since", "2026-03-29T10:00:00Z", "--until", "2026-03-29T09:00:00Z"),
+            2,
+            "(2026-03-29 ",
+        ),  # as people read it
         (("-f", "--until", "now"), 2, "do not go together"),
         (("-n", "many"), 2, "is not a number"),
         (("-n", "100001"), 2, '"all" for all'),

@@ -58,7 +58,7 @@ def test_what_outlasts_the_grace_is_cut_off_with_its_whole_group(make: Make, tmp
     run = daemon.runs()[0]
     assert run["state"] == "CRASHED"
     assert "the daemon stopped" in run["message"]
-    assert "1 runs were cut off" in daemon.log
+    assert "1 run was cut off" in daemon.log
     until(lambda: not any(map(alive, pids)), "its processes are gone")
 
 

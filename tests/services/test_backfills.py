@@ -198,7 +198,7 @@ def test_parameters_of_a_backfill_are_those_that_may_be_overridden(tmp_path: Pat
     ("first", "last", "at_a_time", "words"),
     [
         (hour(5), hour(4), 1, "ends no earlier than it begins"),
-        (hour(5), hour(13), 1, "is for the past"),
+        (hour(5), hour(13), 1, r"is for the past, and 2026-06-01 13:00:00 \+0000 is to come"),
         (datetime(2020, 1, 1, tzinfo=UTC), hour(4), 1, "more than 10000 fires"),
         (hour(3), hour(4), 0, "from 1 to 200"),
     ],

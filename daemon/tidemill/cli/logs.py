@@ -85,7 +85,9 @@ def _query(session: Session) -> dict[str, Any]:
         raise WrongMomentError("--follow and --until do not go together: what is followed has no end yet")
     since, until = _moment("--since", args.since, now), _moment("--until", args.until, now)
     if since is not None and until is not None and since >= until:
-        raise WrongMomentError(f"--since ({since.isoformat()}) is not before --until ({until.isoformat()})")
+        raise WrongMomentError(
+            f"--since ({times.local(since.isoformat())}) is not before --until ({times.local(until.isoformat())})"
+        )
     wanted = args.lines if args.lines is not None else DEFAULT_LINES if since is None else ALL
     return {
         "deployment": ",".join(args.deployment) if args.deployment else None,

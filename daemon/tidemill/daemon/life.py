@@ -190,7 +190,7 @@ class Daemon:
             self._lag.stop()
             capture.uninstall((self._log.handler,))
             fields = {"event": "daemon-stopped", **({"cut_off": cut} if cut else {})}
-            said = f"stopped; {cut} runs were cut off" if cut else "stopped"
+            said = f"stopped; {cut} {'run was' if cut == 1 else 'runs were'} cut off" if cut else "stopped"
             logger.info(said, extra={"fields": fields})
             heartbeat.stopped(said)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, tzinfo
 from functools import partial
 from typing import Any
 
@@ -117,7 +117,9 @@ class Backfills:
             "fires": made.total,
             "by": by,
         }
-        logger.info("%s: a backfill of %d fires began (%s)", found.name, made.total, by, extra={"fields": fields})
+        logger.info(
+            "%s: a backfill of %s began (%s)", found.name, _count(made.total, "fire"), by, extra={"fields": fields}
+        )
         self._under_way[made.id] = made
         self._wake.set()
         return made
@@ -255,14 +257,14 @@ class Backfills:
         compiled = [each for each in self._catalogue.schedules(deployment) if each.schedule.active]
         if not compiled:
             raise TidemillError(f"deployment {deployment.name} has no schedule, so there are no fires to make up for")
-        now = self._clock.now()
+        now, local = self._clock.now(), partial(_local, zone=compiled[0].info)
         if first > last:
             raise TidemillError(
-                f"a backfill ends no earlier than it begins, not at {_time(last)} before {_time(first)}"
+                f"a backfill ends no earlier than it begins, not at {local(last)} before {local(first)}"
             )
         if last > now:
             raise TidemillError(
-                f"a backfill is for the past, and {_time(last)} is to come; end it by now, {_time(now)}"
+                f"a backfill is for the past, and {local(last)} is to come; end it by now, {local(now)}"
             )
         found: list[tuple[datetime, str]] = []
         after = first - timedelta(microseconds=1)
@@ -271,8 +273,8 @@ class Backfills:
             found += [(fire[0], schedule) for schedule in fire[1]]
             if len(found) > MOST:
                 raise TidemillError(
-                    f"there are more than {MOST} fires from {_time(first)} to {_time(last)}; take a part at a time "
-                    f"(the first {MOST} end at {_time(found[MOST - 1][0])})"
+                    f"there are more than {MOST} fires from {local(first)} to {local(last)}; take a part at a time "
+                    f"(the first {MOST} end at {local(found[MOST - 1][0])})"
                 )
             if len(found) % SLICE == 0:
                 await self._clock.sleep(0)
@@ -284,8 +286,9 @@ class Backfills:
         self._under_way.pop(backfill.id, None)
         fields = {"event": "backfill-ended", "deployment": ended.deployment, "backfill": ended.id, "outcome": outcome}
         logger.info(
-            "%s: the backfill of %d fires ended, %d runs made, %d fires had one already: %s",
-            ended.deployment, ended.total, ended.made, ended.passed_over, outcome, extra={"fields": fields},
+            "%s: the backfill of %s ended, %s made, %s had one already: %s",
+            ended.deployment, _count(ended.total, "fire"), _count(ended.made, "run"),
+            _count(ended.passed_over, "fire"), outcome, extra={"fields": fields},
         )  # fmt: skip
         self.moved.tell()
         return ended
@@ -326,6 +329,14 @@ def _brief(value: Backfill, running: int) -> dict[str, Any]:
         "created": _time(value.created),
         "by": value.by,
     }
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def _local(when: datetime, *, zone: tzinfo) -> str:
+    return f"{when.astimezone(zone):%Y-%m-%d %H:%M:%S %z}"
 
 
 def _time(when: datetime | None) -> str | None:

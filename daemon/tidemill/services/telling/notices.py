@@ -17,7 +17,7 @@ from tidemill.errors import NotFoundError, TidemillError
 from tidemill.ids import Ids
 from tidemill.services.catalogue import Catalogue
 from tidemill.services.telling.messages import Writer
-from tidemill.services.telling.outbox import Outbox
+from tidemill.services.telling.outbox import Outbox, wait
 from tidemill.services.telling.outside import Outside
 from tidemill.store import Store
 from tidemill.store import notices as stored
@@ -125,7 +125,7 @@ class Notices:
         """Take up what an earlier daemon could not deliver."""
         left = await self._store.read(stored.waiting)
         if left:
-            logger.info("%d notices of an earlier daemon are still to be told", len(left))
+            logger.info("%s from an earlier daemon", wait(len(left)))
         self.outbox.put(left)
         self.outbox.reconfigured()
 
@@ -138,7 +138,7 @@ class Notices:
         self.outbox.close()
         left = await self.outbox.flush(LAST_WORDS_S)
         if left:
-            logger.warning("%d notices could not be told any more; the next start tells them", left)
+            logger.warning("%s, untold; the next start tells of it", wait(left))
 
     # -- looking -----------------------------------------------------------------------------------------------------
 

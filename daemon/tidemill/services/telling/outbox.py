@@ -152,7 +152,7 @@ class Outbox:
                 self._inherit([item for item in gone.waiting.values() if not item.by_default])
             elif gone.waiting:
                 logger.warning(
-                    "notify channel %s is gone, and there is no default: %s, for nobody", name, _wait(len(gone.waiting))
+                    "notify channel %s is gone, and there is no default: %s, for nobody", name, wait(len(gone.waiting))
                 )
                 self._forget(list(gone.waiting))
         for line in self._lines.values():
@@ -258,7 +258,7 @@ class Outbox:
             "notify channel %s: %s; %s, tried again in %d s",
             name,
             reason,
-            _wait(len(line.waiting)),
+            wait(len(line.waiting)),
             wait_s,
             extra={"fields": {"event": "notify-failed", "channel": name, "reason": reason}},
         )
@@ -338,13 +338,14 @@ class Outbox:
     def problems(self) -> list[str]:
         """Return which channels do not work, in words."""
         return [
-            f"notify channel {name}: {line.error}; {_wait(len(line.waiting))}"
+            f"notify channel {name}: {line.error}; {wait(len(line.waiting))}"
             for name, line in self._lines.items()
             if line.error is not None
         ]
 
 
-def _wait(count: int) -> str:
+def wait(count: int) -> str:
+    """Say how many notices have not been told yet."""
     return "1 notice waits" if count == 1 else f"{count} notices wait"
 
 
