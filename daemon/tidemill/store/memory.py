@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 from tidemill.core.runs import FlowRun, Transition
 from tidemill.core.states import StateType
 from tidemill.errors import DatabaseError
-from tidemill.store import instance, planning, runs, schedules, schema
+from tidemill.store import instance, kinship, planning, runs, schedules, schema
 from tidemill.store.ops import Op
 from tidemill.store.store import Store
 from tidemill.store.writer import Stats
@@ -153,6 +153,7 @@ class MemoryStore(Store):
             runs.due: self._due,
             runs.get: self._get,
             runs.unfinished: self._unfinished,
+            kinship.left_of: self._left_of,
             planning.planned_ahead: self._planned_ahead,
         }
 
@@ -171,6 +172,16 @@ class MemoryStore(Store):
     def _unfinished(self) -> list[FlowRun]:
         waits = StateType.SCHEDULED
         return [run for run in self._runs.values() if run.state.type is not waits]
+
+    def _left_of(self, run_id: str) -> list[FlowRun]:
+        cancelled = self._get(run_id)
+        if cancelled is None or cancelled.state.type not in (StateType.CANCELLING, StateType.CANCELLED):
+            return []
+        return [
+            run
+            for run in self._runs.values()
+            if run.parent_run_id == run_id and run.created_by == "flow" and run.state.type is not StateType.CANCELLING
+        ]
 
     def _planned_ahead(self, now: datetime) -> list[tuple[str, str, datetime]]:
         found = [
