@@ -72,6 +72,19 @@ def test_a_broken_file_runs_the_last_good_set_and_says_so(make: Make) -> None:
     assert daemon.ask("status")["state"] == "ok"
 
 
+def test_another_file_that_is_not_there_is_refused_and_not_passed_over(make: Make) -> None:
+    """P8 is for a file that breaks; a slip in its name must not run the file before."""
+    daemon = make(JOB).start()
+    assert daemon.stop() == 0
+    ran_by = daemon.file
+    daemon.file = ran_by.with_name("tidemil.toml")
+    assert daemon.start(ready=False).ended() == 78
+    assert "tidemil.toml: is missing" in daemon.log
+    daemon.file = ran_by
+    ran_by.unlink()
+    assert daemon.start().stop() == 0, "the file that it ran by is gone: that is a breakage"
+
+
 def test_strict_refuses_a_broken_file_with_78(make: Make) -> None:
     """P8."""
     daemon = make(JOB).start()

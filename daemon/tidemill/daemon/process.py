@@ -17,7 +17,7 @@ from typing import NoReturn
 
 from tidemill.api import places, sockets
 from tidemill.clock import SystemClock, to_us
-from tidemill.config import Loaded, load_last_good
+from tidemill.config import Loaded, last_good_path, load_last_good
 from tidemill.daemon.life import Daemon
 from tidemill.errors import EXIT_FAILED, ConfigError, StateDirectoryError, TidemillError
 from tidemill.flows.builtins import BuiltinFlow, builtins
@@ -104,13 +104,19 @@ def _configuration(
     try:
         loaded = read(config, state / places.MADE, flows, environ)
     except ConfigError as error:
-        if strict:
+        if strict or _names_another(config, state):
             raise
         last_good = load_last_good(state, environ=environ)
         if last_good is None:
             raise
         return last_good, tuple(str(fault) for fault in error.faults)
     return loaded, ()
+
+
+def _names_another(config: Path, state: Path) -> bool:
+    """Say whether a file that is not there is another than the last daemon's: a slip in its name, not a breakage."""
+    last = last_good_path(state)
+    return last is not None and not os.path.lexists(config) and Path(os.path.abspath(config)) != last  # noqa: PTH100
 
 
 def _make_private(directory: Path) -> None:
