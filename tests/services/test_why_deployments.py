@@ -294,7 +294,7 @@ async def its_last_run_failed(world: World) -> Any:
 
 
 @way(
-    "next",
+    "retry",
     " is tried again at 2026-06-01 12:10:01 +0000, in 5m01s.",
     "Attempt 1 did not succeed at 2026-06-01 12:00:01 +0000",
 )
@@ -305,6 +305,25 @@ async def it_waits_for_its_next_attempt(world: World) -> Any:
         found = await why(house, name="job")
         assert "never" not in [each["kind"] for each in found["findings"]]
         return found
+
+
+@way(
+    "paused",
+    "one (",
+    ") is tried again at 2026-06-01 13:30:01 +0000, in 1h20m.",
+    "two (",
+    "It runs next at 2026-06-01 13:00:00 +0000, in 49m59s:",
+)
+async def several_wait_for_their_next_attempts_beside_what_is_planned_and_a_pause(world: World) -> Any:
+    """Each is told, also where a run of the schedule comes sooner."""
+    queue = 'work_queue = "slow"\nretries = 1\nretry_delay = "90m"\n'
+    async with life(world, HOURLY + queue, takes(seconds(1), FAILED)) as house:
+        await house.control.create_run("job", name="one")
+        await world.wait(minutes(10))
+        await house.control.create_run("job", name="two")
+        await world.wait(seconds(1))
+        await house.control.pause("work_queue", "slow", by="ada")
+        return await why(house, name="job")
 
 
 @way(

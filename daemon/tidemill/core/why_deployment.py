@@ -30,7 +30,8 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     waiting: Sequence[FlowRun] = ()  # due, and not started
     running: Sequence[FlowRun] = ()
     last: FlowRun | None = None  # that has ended
-    coming: FlowRun | None = None
+    again: Sequence[FlowRun] = ()  # to be tried again
+    coming: FlowRun | None = None  # the next that has not run before
     skipped: Sequence[SkippedFire] = ()  # newest first
 
 
@@ -106,6 +107,15 @@ def _runs(standing: Standing, words: Words) -> list[Finding]:
         )
         for run in standing.running
     ]
+    found += [
+        Finding(
+            kind="retry",
+            sentence=f"Run {call(run)} is tried again at {_when(run, words)}.",
+            at=run.expected_start,
+            facts={"run": run.id} | brief(run),
+        )
+        for run in (standing.again if standing.gone is None else ())
+    ]
     last = standing.last
     if last is not None:
         when = words.at(last.state.timestamp)
@@ -115,7 +125,7 @@ def _runs(standing: Standing, words: Words) -> list[Finding]:
             kind="last-failed" if bad else "last", sentence=sentence, at=last.state.timestamp, facts={"run": last.id}
         )
         found.append(finding)
-    elif not found and not _tried(standing.coming):
+    elif not found:
         found.append(Finding(kind="never", sentence="It has not run yet, as far as is on record."))
     return found
 
@@ -126,9 +136,8 @@ def _began(run: FlowRun) -> datetime:
     return run.state.timestamp if retried or run.start_time is None else run.start_time
 
 
-def _tried(run: FlowRun | None) -> bool:
-    """Say whether what is to come is another attempt of a run that has run before."""
-    return run is not None and run.attempt > 0
+def _when(run: FlowRun, words: Words) -> str:
+    return f"{words.at(run.expected_start)}, {words.far(run.expected_start)}"
 
 
 def _skipped(standing: Standing, words: Words) -> list[Finding]:
@@ -147,10 +156,7 @@ def _coming(standing: Standing, words: Words) -> list[Finding]:
     if run is not None:
         due = run.due
         jitter = f" (due at {words.at(due)}, and jitter)" if due is not None and due < run.expected_start else ""
-        when = f"{words.at(run.expected_start)}, {words.far(run.expected_start)}"
-        sentence = f"It runs next at {when}{jitter}: {call(run)} is planned."
-        if _tried(run):
-            sentence = f"Run {call(run)} is tried again at {when}."
+        sentence = f"It runs next at {_when(run, words)}{jitter}: {call(run)} is planned."
         facts = {"run": run.id, "expected_start": stamp(run.expected_start)}
         return [Finding(kind="next", sentence=sentence, at=run.expected_start, facts=facts)]
     if standing.gone is not None:

@@ -74,7 +74,8 @@ def of_deployment(
     last = ended[0] if ended else None
     due: dict[str, Any] = {"state_types": (StateType.SCHEDULED,), "sort": RunSort.EXPECTED_START_TIME_ASC}
     later = now + timedelta(microseconds=1)
-    coming = _select(connection, mine, expected_start_after=later, **due)
+    coming = _select(connection, mine, most=RUNS, expected_start_after=later, **due)
+    again = [run for run in coming if run.attempt][:WAITING]
     standing = Standing(
         deployment=deployment,
         compiled=compiled_of(deployment),
@@ -85,11 +86,11 @@ def of_deployment(
         waiting=_select(connection, mine, most=WAITING, expected_start_before=now, **due),
         running=_select(connection, mine, most=WAITING, state_types=(*ACTIVE, StateType.PAUSED)),
         last=last,
-        coming=coming[0] if coming else None,
+        again=again,
+        coming=next((run for run in coming if not run.attempt), None),
         skipped=schedules.skipped(connection, deployment=name, limit=WAITING),
     )
     findings = explain_standing(standing, words)
-    again = [run for run in coming if run.attempt]
     known = [run for run in (*standing.waiting, *standing.running, *again, last) if run is not None]
     return _answer("deployment", name, words, findings) | _explained(connection, findings, known, words, live)
 
