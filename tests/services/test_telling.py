@@ -698,3 +698,23 @@ def test_what_waits_for_a_channel_that_a_reload_takes_away_goes_to_the_default_o
         assert heard.subjects() == ["job-0 failed: no luck"]
 
     play(tmp_path, main)
+
+
+def test_after_an_edit_a_channel_that_still_fails_is_soon_tried_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Who mends it step by step is not made to wait ever longer for each."""
+
+    async def main(world: World) -> None:
+        heard = people(world)
+        heard.broken["default"] = "Connection refused"
+        config = NOTIFY + jobs(1)
+        async with world.daemon(config, takes(seconds(1), FAILED)) as house:
+            await world.until(NOON + HOUR + minutes(30))
+            assert "1 notice waits, tried again in 10m00s" in caplog.text
+            caplog.clear()
+            changed(house, world, config.replace("me@", "you@"))
+            await world.wait(seconds(10))
+            assert "1 notice waits, tried again in 30s" in caplog.text
+
+    play(tmp_path, main)

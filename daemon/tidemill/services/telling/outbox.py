@@ -15,6 +15,7 @@ from tidemill.clock import Clock
 from tidemill.core.channels import DEFAULT, Channel, UndeliveredError
 from tidemill.core.notices import Message, Waiting
 from tidemill.core.pacing import GATHER_MOST_S, GATHER_S, GIVE_UP, STORM_HOLD_S, Pace, backoff_s
+from tidemill.durations import span
 from tidemill.services.wake import Wake
 
 Carry = Callable[[Channel, Message], Awaitable[None]]  # raises UndeliveredError
@@ -38,6 +39,7 @@ class _Line:
         self.sending: asyncio.Task[None] | None = None
         self.lost = 0  # dropped because too many waited
         self.failures = 0  # in a row
+        self.steps = 0  # of them since the channels were last looked at anew: how far the waits have grown
         self.error: str | None = None
         self.failing_since: datetime | None = None
         self.not_before_s = 0.0
@@ -156,7 +158,7 @@ class Outbox:
                 )
                 self._forget(list(gone.waiting))
         for line in self._lines.values():
-            line.not_before_s = 0.0
+            line.not_before_s, line.steps = 0.0, 0
         self._wake.set()
 
     def _inherit(self, items: Sequence[Waiting]) -> None:
@@ -245,21 +247,22 @@ class Outbox:
     def _worked(self, name: str, line: _Line) -> None:
         if line.failures:
             logger.info("notify channel %s works again", name)
-        line.failures, line.error, line.failing_since, line.not_before_s = 0, None, None, 0.0
+        line.failures, line.error, line.failing_since, line.not_before_s, line.steps = 0, None, None, 0.0, 0
         line.delivered = self._clock.now()
 
     def _failed(self, name: str, line: _Line, reason: str, *, retry_after_s: float | None = None) -> None:
         line.failures += 1
+        line.steps += 1
         line.error = reason
         line.failing_since = line.failing_since or self._clock.now()
-        wait_s = max(backoff_s(line.failures), min(retry_after_s or 0.0, backoff_s(1000)))
+        wait_s = max(backoff_s(line.steps), min(retry_after_s or 0.0, backoff_s(1000)))
         line.not_before_s = self._clock.monotonic() + wait_s
         logger.warning(
-            "notify channel %s: %s; %s, tried again in %d s",
+            "notify channel %s: %s; %s, tried again in %s",
             name,
             reason,
             wait(len(line.waiting)),
-            wait_s,
+            span(wait_s),
             extra={"fields": {"event": "notify-failed", "channel": name, "reason": reason}},
         )
 
