@@ -329,8 +329,8 @@ async def test_a_process_left_behind_that_goes_on_printing_does_not_hold_the_run
     monkeypatch.setattr(process_group, "DRAIN_S", 0.3)
     command = f"exec 3>{held.path}; (while echo again; do sleep 0.01; done) & echo first"
     await asyncio.wait_for(sh(context, command=command), 30)
-    assert "left behind" in recorder.messages[-1]
     await held.ended()  # its next line finds nobody who reads, and that ends it
+    assert "left behind" in recorder.messages[-1], "what comes after it is not told"
 
 
 async def test_the_last_lines_of_a_command_that_ended_are_read_to_their_end(

@@ -71,6 +71,10 @@ class _Output(asyncio.SubprocessProtocol):
         if not self.exited.done():
             self.exited.set_result(None)
 
+    def mute(self) -> None:
+        """Report nothing more, whatever still comes."""
+        self._on_line = lambda fd, line: None
+
     def _turn(self, fd: int) -> None:
         if fd not in self._turning:
             self._report(fd)
@@ -152,7 +156,10 @@ class ProcessGroup:
             await asyncio.wait({self._output.closed}, timeout=QUIET_S)
             if self._output.reported == reported:
                 break
-        return self._status(), self._output.closed.done()
+        all_read = self._output.closed.done()
+        if not all_read:
+            self._output.mute()
+        return self._status(), all_read
 
     async def end(self, grace_s: float) -> str:
         """End the whole group: SIGTERM, the grace, SIGKILL. Return what was needed, in words."""
