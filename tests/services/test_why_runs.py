@@ -168,6 +168,14 @@ async def its_retries_are_used_up(world: World) -> Any:
         return await why(house, flow_run_id=run.id)
 
 
+@way("failed", "on attempt 2: no luck. The one retry is used up.")
+async def its_only_retry_is_used_up(world: World) -> Any:
+    async with life(world, JOB + "retries = 1\n", takes(seconds(1), FAILED)) as house:
+        run = await house.control.create_run("job")
+        await world.wait(minutes(60))
+        return await why(house, flow_run_id=run.id)
+
+
 @way("crashed", "on attempt 4: the machine went away. All 3 retries are used up.")
 async def a_crash_is_tried_again_three_times_at_least(world: World) -> Any:
     crash = Outcome(type=StateType.CRASHED, name="Crashed", message="the machine went away")

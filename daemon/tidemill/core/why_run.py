@@ -187,13 +187,16 @@ def _no_more_tries(evidence: RunEvidence) -> str:
         return f'It is not tried again: on_crash = "{deployment.on_crash}".'
     retries = deployment.retry.retries if deployment.retry is not None else None
     if run.state.type is StateType.CRASHED and run.retries_used >= max(retries or 0, CRASH_RETRIES):
-        return f"All {run.retries_used} retries are used up."
+        return _used_up(run.retries_used)
     if retries is None:
-        used = run.retries_used
-        return f"Its flow's own {used} retries are used up." if used else "Its deployment sets no retries."
+        return _used_up(run.retries_used, " of its flow") if run.retries_used else "Its deployment sets no retries."
     if run.retries_used >= retries:
-        return f"All {retries} retries are used up." if retries else "It is not tried again: retries = 0."
+        return _used_up(retries) if retries else "It is not tried again: retries = 0."
     return "It is not tried again: what went wrong would go wrong again."
+
+
+def _used_up(retries: int, whose: str = "") -> str:
+    return f"The one retry{whose} is used up." if retries == 1 else f"All {retries} retries{whose} are used up."
 
 
 # -- how it came to it -----------------------------------------------------------------------------------------------
